@@ -1,0 +1,1 @@
+"""From a due delivery to a customer's answer: claimed, signed, posted, judged, settled."""

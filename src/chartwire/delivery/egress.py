@@ -1,0 +1,55 @@
+"""The egress port: one POST to a receiver, under the address rule and one deadline."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from chartwire.model.webhook import Outcome, Timing
+from chartwire.tls import TlsProfile
+
+ANSWER_LIMIT = 16 * 1024
+"""Bytes of an answer's body that are read."""
+
+
+class PostRequest(NamedTuple):
+    """A message on its way; `deadline` in seconds covers everything from the name's resolution to the answer's body."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    deadline: float
+    tls: TlsProfile | None = None
+
+
+class PostAnswer(NamedTuple):
+    """What came back: a status with at most `ANSWER_LIMIT` bytes of body, or the reason why there was no answer.
+
+    `seconds` is how long it took, where another did the posting and took the time.
+    """
+
+    status: int | None = None
+    body: bytes = b""
+    retry_after: str | None = None
+    failure: Outcome | None = None
+    seconds: float | None = None
+
+
+Answered = Callable[[PostAnswer | None, Timing], None]
+"""Told what came back, None if nobody can say how it ended, or whether it was sent; and how long each step took."""
+
+
+class Egress(Protocol):
+    """Posts messages. Never raises for what a receiver or the network between does."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be posted now."""
+
+    def send(self, request: PostRequest, answered: Answered) -> None:
+        """One request: once a byte of it has been sent, it is not sent a second time.
+
+        `answered` is called once, perhaps before this returns, and must not raise. Neither a task nor a future is made:
+        that is a third of what a post costs.
+        """
+
+    async def close(self) -> None:
+        """Give back connections."""

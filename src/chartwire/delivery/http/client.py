@@ -1,0 +1,197 @@
+"""The adapter of the egress port: pooled HTTP/1.1, one deadline, no redirects, no decompression."""
+
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from chartwire.addresses import IPNetwork
+from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.http.connecting import Connector, Laps
+from chartwire.delivery.http.connection import Connection
+from chartwire.delivery.http.destination import Destination, parse_destination
+from chartwire.delivery.http.line import Answered, Lines, Posting
+from chartwire.delivery.http.pool import ConnectionPool, PoolKey
+from chartwire.delivery.http.proxy import Proxy
+from chartwire.delivery.http.reasons import reason_of
+from chartwire.delivery.http.resolution import Resolver, SystemResolver
+from chartwire.delivery.http.routes import reach_directly
+from chartwire.delivery.http.tls import TlsContexts
+from chartwire.errors import ForbiddenAddressError
+from chartwire.model.webhook import UNTIMED, Timing
+
+_IDLE_PER_IN_FLIGHT = 2
+"""Deliveries move from host to host: with as many idle as in flight, a tenth of the posts opened a connection anew."""
+_TICK_SECONDS = 0.1
+"""One coarse timer looks after everything that is in flight: one each would cost a tenth of a post."""
+
+
+class HttpEgress:
+    """Posts messages; see `Egress`. Needs a running event loop; the dispatcher bounds how much is in flight."""
+
+    def __init__(
+        self,
+        allowed: Sequence[IPNetwork],
+        limit: int,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        resolver: Resolver | None = None,
+        proxy_url: str = "",
+    ) -> None:
+        """`limit` is how much is in flight at most, and what one origin's idle connections come to at most.
+
+        Without a `proxy_url` addresses are reached directly.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._resolver = resolver or SystemResolver()
+        self._connector = Connector(
+            allowed,
+            self._resolver,
+            TlsContexts(ssl_context),
+            Proxy.parse(proxy_url).reach if proxy_url else reach_directly,
+        )
+        self._pool = ConnectionPool(_IDLE_PER_IN_FLIGHT * limit, limit)
+        self._open: set[Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._in_use: Counter[PoolKey] = Counter()
+        self._lines = Lines(self._loop, self._open_for)
+        self._tick: asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """See `Egress.is_open`."""
+        return True
+
+    def send(self, request: PostRequest, answered: Answered) -> None:
+        """See `Egress.send`."""
+        deadline = self._loop.time() + request.deadline
+        try:
+            destination = parse_destination(request.url)
+            message = _message(destination, request)
+        except (ForbiddenAddressError, ValueError) as error:
+            answered(PostAnswer(failure=reason_of(error)), UNTIMED)
+            return
+        posting = Posting((destination.origin, request.tls), message, deadline, answered)
+        connection = self._pool.take(posting.key)
+        if connection is not None:
+            self._exchange(posting, connection)
+        elif posting.key in self._in_use:
+            self._lines.stand(posting)
+        else:
+            self._open_for(posting)
+
+    async def post(self, request: PostRequest) -> PostAnswer:
+        """As `send`, for who waits for it. One that is cancelled goes on by itself until its deadline."""
+        answer, _ = await self.post_timed(request)
+        return answer
+
+    async def post_timed(self, request: PostRequest) -> tuple[PostAnswer, Timing]:
+        """As `post`, with how long each step took."""
+        future: asyncio.Future[tuple[PostAnswer, Timing]] = self._loop.create_future()
+
+        def keep(answer: PostAnswer, timing: Timing) -> None:
+            if not future.done():  # it may have been cancelled
+                future.set_result((answer, timing))
+
+        self.send(request, keep)
+        return await future
+
+    async def close(self) -> None:
+        """See `Egress.close`."""
+        if self._tick is not None:
+            self._tick.cancel()
+        self._lines.close()
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for connection in self._open:
+            connection.abort()
+        await asyncio.gather(*(connection.lost for connection in self._open))
+        self._resolver.close()
+
+    def _exchange(self, posting: Posting, connection: Connection, laps: Laps | None = None) -> None:
+        """`laps` are those of opening the connection, unless it stood already."""
+        key, message, deadline, answered = posting
+        self._in_use[key] += 1
+
+        def finish(answer: PostAnswer) -> None:
+            timing = _timing(laps, connection.first_byte)  # before the next request on it begins
+            self._end_use(key)
+            following = self._lines.next(key)
+            if following is not None:
+                self._go_on(following, connection)
+            elif connection.is_open:
+                self._pool.give(key, connection, self._loop.time())
+            answered(answer, timing)
+
+        connection.exchange(message, deadline, finish)
+
+    def _go_on(self, posting: Posting, connection: Connection) -> None:
+        if connection.is_reusable():
+            self._exchange(posting, connection)
+        else:
+            connection.abort()
+            self._open_for(posting)
+
+    def _open_for(self, posting: Posting) -> None:
+        self._in_use[posting.key] += 1
+        opening = self._loop.create_task(self._open_and_exchange(posting))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def _open_and_exchange(self, posting: Posting) -> None:
+        laps = Laps()
+        try:
+            connection = await self._connect(posting.key, posting.deadline, laps)
+        except (ForbiddenAddressError, OSError, ValueError) as error:
+            self._end_use(posting.key)
+            if posting.key not in self._in_use and (following := self._lines.next(posting.key)) is not None:
+                self._open_for(following)
+            posting.answered(PostAnswer(failure=reason_of(error)), _timing(laps, None))
+        else:
+            self._end_use(posting.key)
+            self._exchange(posting, connection, laps)
+
+    def _end_use(self, key: PoolKey) -> None:
+        self._in_use[key] -= 1
+        if not self._in_use[key]:
+            del self._in_use[key]
+
+    async def _connect(self, key: PoolKey, deadline: float, laps: Laps) -> Connection:
+        async with asyncio.timeout_at(deadline):
+            connection = await self._connector.connect(*key, laps)
+        self._open.add(connection)
+        connection.lost.add_done_callback(lambda _: self._open.discard(connection))
+        if self._tick is None:
+            self._look_after()
+        return connection
+
+    def _look_after(self) -> None:
+        now = self._loop.time()
+        for connection in self._open:
+            if connection.deadline <= now:
+                connection.expire()
+        self._pool.close_aged(now)
+        self._tick = self._loop.call_later(_TICK_SECONDS, self._look_after) if self._open else None
+
+
+def _timing(laps: Laps | None, first_byte: int | None) -> Timing:
+    if laps is None:
+        return Timing(True, first_byte=first_byte)
+    return Timing(False, laps.dns, laps.connect, laps.tls, first_byte)
+
+
+def _message(destination: Destination, request: PostRequest) -> bytes:
+    """A request as it is sent; raises `ValueError` for a header that cannot be sent as one line."""
+    body = request.body
+    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (destination.head, _lines(request.headers), len(body), body)
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ValueError("a header holds a line break")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("a header holds what HTTP cannot say") from None

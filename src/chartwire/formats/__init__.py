@@ -1,0 +1,1 @@
+"""Pure functions over bytes: media types, C-CDA. No I/O."""

@@ -1,0 +1,186 @@
+"""From stored documents to messages in the outbox.
+
+Everything here runs inside the transaction that stores a document or ends a query, so that the fact and what must
+follow from it are written together or not at all. `webhooks.md` §1 has the rules.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+import orjson
+from sqlalchemy import Connection
+
+from chartwire.ids import new_message_id
+from chartwire.ingestion.notification import Notifier, common_trace
+from chartwire.model.document import Document, DocumentQuery, QueryStatus
+from chartwire.model.message import DocumentPart, Meta, PatientPart, document_dto, document_message, is_silenced
+from chartwire.model.webhook import DeliveryMode, Endpoint, EventDraft, EventType, PayloadVersion
+from chartwire.settings import Settings
+from chartwire.store import documents, endpoints, outbox, queries, registry
+from chartwire.store.database import lock_account
+from chartwire.store.vault import Vault
+
+_EVENT = EventType.DOCUMENT_DOWNLOAD
+
+
+class Announcer:
+    """Composes the messages of document queries."""
+
+    def __init__(self, vault: Vault, settings: Settings) -> None:
+        self._vault = vault
+        self._notifier = Notifier(vault, settings)
+        self._fhir_base = f"{settings.public_base}/oauth/fhir"
+        self._retention = timedelta(days=settings.payload_retention_days)
+        self.window = timedelta(milliseconds=settings.coalesce_milliseconds)
+        self._limit = settings.coalesce_documents
+        self._size = settings.coalesce_bytes
+
+    def announce(self, connection: Connection, document: Document, query_id: str, now: datetime) -> None:
+        """Let a document that was stored in this transaction be told.
+
+        The first of an idle account goes out at once; what follows within the window waits for its end, or until
+        enough is waiting.
+        """
+        account_id = document.account_id
+        waiting = documents.waiting_announcements(connection, account_id)
+        due_at = self._end_of_window(connection, account_id, now)
+        if waiting.due_at is not None:
+            due_at = min(waiting.due_at, now + self.window)  # later only if the clock was put back
+        size = len(orjson.dumps(document_dto(PayloadVersion.V2023_04, self._part(document))))
+        documents.add_announcement(connection, account_id, document.id, query_id, size, due_at)
+        if due_at <= now or waiting.count + 1 >= self._limit or waiting.size + size >= self._size:
+            self.compose(connection, account_id, now)
+
+    def compose(self, connection: Connection, account_id: str, now: datetime) -> None:
+        """Turn everything of an account that waits to be announced into messages."""
+        lock_account(connection, account_id)
+        readers = _with_mode(connection, account_id, DeliveryMode.AS_AVAILABLE)
+        while taken := documents.take_announcements(connection, account_id, self._limit, self._size):
+            for version, group in _by_version(readers):
+                for message in self._group(connection, taken, version):
+                    self._append_documents(connection, message, version, group, now)
+            self._notifier.notify(connection, account_id, taken, now)
+
+    def end_query_if_over(self, connection: Connection, query_id: str, now: datetime) -> None:
+        """End a query whose last step has ended, and tell so: a customer never has to poll."""
+        query = queries.find_query(connection, query_id)
+        if query is None:
+            return
+        lock_account(connection, query.account_id)  # of two steps that end at the same time, one is the last
+        status = queries.end_query_if_over(connection, query_id, now)
+        if status is None:
+            return
+        self.compose(connection, query.account_id, now)  # the closing message comes after every document
+        self._tell_end(connection, query, status, now)
+
+    def abandon_other_networks(self, connection: Connection, networks: Collection[str], now: datetime) -> None:
+        """Give up what networks that are no longer configured were asked, so that their queries come to an end."""
+        for query_id in queries.abandon_steps(connection, networks):
+            self.end_query_if_over(connection, query_id, now)
+
+    def _tell_end(self, connection: Connection, query: DocumentQuery, status: QueryStatus, now: datetime) -> None:
+        for mode in DeliveryMode:
+            readers = _with_mode(connection, query.account_id, mode)
+            if readers:
+                is_all_told = mode is DeliveryMode.AS_AVAILABLE
+                brought = [] if is_all_told else documents.documents_of_query(connection, query.id)
+                part = self._patient_part(connection, query, brought, status)
+                for version, group in _by_version(readers):
+                    self._append(connection, [query], [part], version, group, now)
+
+    def _append_documents(
+        self,
+        connection: Connection,
+        announced: Sequence[tuple[DocumentQuery, list[Document]]],
+        version: PayloadVersion,
+        readers: Sequence[Endpoint],
+        now: datetime,
+    ) -> None:
+        parts = [
+            self._patient_part(connection, query, brought, QueryStatus.COMPLETED, named=len(announced) > 1)
+            for query, brought in announced
+        ]
+        self._append(connection, [query for query, _ in announced], parts, version, readers, now)
+
+    def _append(
+        self,
+        connection: Connection,
+        about: Sequence[DocumentQuery],
+        parts: Sequence[PatientPart],
+        version: PayloadVersion,
+        readers: Sequence[Endpoint],
+        now: datetime,
+    ) -> None:
+        request_id = about[0].id if len(about) == 1 else None
+        meta = Meta(new_message_id(), now, _EVENT, request_id=request_id, data=about[0].metadata)
+        draft = EventDraft(
+            id=meta.message_id,
+            account_id=about[0].account_id,
+            type=_EVENT,
+            payload_version=version,
+            body=document_message(version, meta, parts),
+            patient_ids=tuple(dict.fromkeys(query.patient_id for query in about)),
+            query_id=request_id,
+            trace=common_trace(about),
+        )
+        told = [] if is_silenced(about[0].metadata) else readers
+        outbox.append(connection, self._vault, draft, told, now, self._retention)
+
+    def _group(
+        self, connection: Connection, taken: Sequence[documents.Announced], version: PayloadVersion
+    ) -> Iterable[list[tuple[DocumentQuery, list[Document]]]]:
+        """What goes into one message each: several queries together if the version's readers expect several patients
+        and the customer gave them the same metadata (a message has one `meta.data`)."""
+        by_query = []
+        for query_id, items in groupby(sorted(taken, key=lambda item: item.query_id), lambda item: item.query_id):
+            query = queries.find_query(connection, query_id)
+            if query is not None:
+                by_query.append((query, [item.document for item in items]))
+        if version is PayloadVersion.V2025_10:
+            return [[one] for one in by_query]
+        key = _metadata_key
+        return [list(group) for _, group in groupby(sorted(by_query, key=key), key)]
+
+    def _patient_part(
+        self,
+        connection: Connection,
+        query: DocumentQuery,
+        brought: Sequence[Document],
+        status: QueryStatus,
+        *,
+        named: bool = False,
+    ) -> PatientPart:
+        patient = registry.get_patient(connection, query.account_id, query.patient_id)
+        return PatientPart(
+            patient_id=query.patient_id,
+            external_id=patient.external_id if patient else None,
+            additional_ids=patient.additional_ids if patient else {},
+            documents=[self._part(document) for document in brought],
+            status=status,
+            request_id=query.id if named else None,
+        )
+
+    def _part(self, document: Document) -> DocumentPart:
+        return DocumentPart(document, location=f"{self._fhir_base}/Binary/{document.id}")
+
+    def _end_of_window(self, connection: Connection, account_id: str, now: datetime) -> datetime:
+        last = outbox.last_created(connection, account_id, _EVENT)
+        return now if last is None else min(max(last + self.window, now), now + self.window)
+
+
+def _metadata_key(item: tuple[DocumentQuery, list[Document]]) -> bytes:
+    return orjson.dumps(item[0].metadata, option=orjson.OPT_SORT_KEYS)
+
+
+def _with_mode(connection: Connection, account_id: str, mode: DeliveryMode) -> list[Endpoint]:
+    return [
+        endpoint
+        for endpoint in endpoints.endpoints_of(connection, account_id)
+        if endpoint.delivery is mode and endpoints.wants(endpoint, _EVENT)
+    ]
+
+
+def _by_version(readers: Iterable[Endpoint]) -> list[tuple[PayloadVersion, list[Endpoint]]]:
+    ordered = sorted(readers, key=lambda endpoint: endpoint.payload_version)
+    return [(version, list(group)) for version, group in groupby(ordered, lambda item: item.payload_version)]

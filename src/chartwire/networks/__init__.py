@@ -1,0 +1,1 @@
+"""How a health network is asked. Networks return records and byte streams; they cannot write."""

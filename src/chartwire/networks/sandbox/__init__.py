@@ -1,0 +1,5 @@
+"""A network of five invented patients, whose documents Chartwire makes itself."""
+
+from chartwire.networks.sandbox.network import SandboxNetwork
+
+__all__ = ["SandboxNetwork"]

@@ -1,0 +1,128 @@
+"""The real application on a real socket, in the test's own event loop, with a clock that tests move."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from tests.support.profile import open_new_database
+
+from chartwire.api.app import Readiness, create_app
+from chartwire.api.dependencies import Services
+from chartwire.clock import system_clock
+from chartwire.services.feed import FeedService
+from chartwire.settings import Settings
+from chartwire.store import registry
+from chartwire.store.blobs import open_blob_store
+from chartwire.store.database import Bell, Database
+from chartwire.store.vault import Vault
+from chartwire.telemetry import Metrics
+from chartwire.wiring import build_services
+
+
+class MovableClock:
+    """A `Clock` that runs with the machine's, shifted as far as a test says."""
+
+    def __init__(self) -> None:
+        self._shift = timedelta()
+        self._stopped_at: datetime | None = None
+
+    def __call__(self) -> datetime:
+        """Now, shifted."""
+        return (self._stopped_at or system_clock()) + self._shift
+
+    def stop(self) -> None:
+        """Stand still until moved."""
+        self._stopped_at = system_clock()
+
+    def advance(self, **by: float) -> None:
+        """Move forward: `advance(seconds=61)`."""
+        self._shift += timedelta(**by)
+
+
+class _StartedServer(uvicorn.Server):
+    """Tells when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@asynccontextmanager
+async def running_app(make: Callable[[str], FastAPI]) -> AsyncIterator[str]:
+    """Serve the application that `make` builds for the base URL it is given; gives that URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(make(base_url), access_log=False, log_config=None, lifespan="off", server_header=False)
+        server = _StartedServer(config)
+        # `serve` would take over the signals of pytest.
+        serving = asyncio.create_task(server._serve([listener]))
+        await server.ready.wait()
+        try:
+            yield base_url
+        finally:
+            server.should_exit = True
+            await serving
+
+
+Parts = tuple[Services, Settings, Metrics, Readiness]
+"""What `create_app` is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A served installation without its engine: what is asked of networks waits, what is told is not sent."""
+
+    base_url: str
+    database: Database
+    clock: MovableClock
+    settings: Settings
+    parts: Parts
+
+    async def create_account(self, name: str = "Clinic") -> str:
+        """A new account's API key."""
+
+        def unit(connection: Any) -> str:
+            account = registry.create_account(connection, name, self.clock())
+            return registry.create_api_key(connection, account.id, "test", self.clock())[1]
+
+        return await self.database.write(unit)
+
+
+@asynccontextmanager
+async def running_installation(folder: Path, **overrides: Any) -> AsyncIterator[Installation]:
+    """An installation on `folder`; `overrides` are settings, rate limits being off if they do not say otherwise."""
+    off = {"patient_writes_per_minute": 0, "document_queries_per_minute": 0, "requests_per_second": 0}
+    clock = MovableClock()
+    async with AsyncExitStack() as stack:
+        database = open_new_database(folder, lambda bell: feed.ring() if bell is Bell.EVENT else None)
+        stack.push_async_callback(database.close)
+        vault = Vault(bytes(32))
+        feed = FeedService(database, vault, clock)
+        blobs = open_blob_store((folder / "blobs").as_uri(), vault)
+        stack.push_async_callback(blobs.close)
+        made: list[Parts] = []
+
+        def make(base_url: str) -> FastAPI:
+            settings = Settings(data_dir=folder, **{**off, "public_url": base_url, **overrides})
+            services = build_services(settings, database, blobs, vault, clock, feed)
+            made.append((services, settings, Metrics(), _ready))
+            return create_app(*made[0], clock)
+
+        base_url = await stack.enter_async_context(running_app(make))
+        yield Installation(base_url, database, clock, made[0][1], made[0])
+
+
+async def _ready() -> dict[str, str]:
+    return {}
