@@ -49,12 +49,12 @@ def git(*arguments: str) -> bytes:
     return done.stdout
 
 
-def oldest_code(folder: Path) -> Path:
-    """The package as the first commit has it, to be put first on Python's path. Until the first release, nobody runs
-    anything older, and the steps since only add; then the release before takes the first commit's place here."""
-    first = git("rev-list", "--max-parents=0", "HEAD").decode().split()[-1]
+def code_before(folder: Path) -> Path:
+    """The package as it was, to be put first on Python's path: the release before. Until there is one, the code as of
+    the commit that changed the steps last: nobody runs anything older."""
+    commit = git("log", "-1", "--format=%H", "--", FOLDER.relative_to(REPOSITORY).as_posix()).decode().strip()
     folder.mkdir()
-    subprocess.run(["tar", "-x", "-C", folder], input=git("archive", first, "src"), check=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=git("archive", commit, "src"), check=True)
     return folder / "src"
 
 
@@ -76,7 +76,7 @@ async def run(server: ChartwireProcess, code: Path, *command: str) -> str:
 
 
 async def test_old_code_serves_on_new_tables_until_something_is_taken_away(tmp_path: Path) -> None:
-    old, new = oldest_code(tmp_path / "old"), code_with(tmp_path / "new", _9000=ADDS)
+    old, new = code_before(tmp_path / "old"), code_with(tmp_path / "new", _9000=ADDS)
     data = tmp_path / "data"
     async with Receiver() as receiver, ChartwireProcess(data, {**SANDBOX, "PYTHONPATH": str(old)}) as before:
         where = await run(before, old, sys.executable, "-c", "import chartwire; print(chartwire.__file__)")

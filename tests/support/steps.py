@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "src" / "chartwire" / "store" / "migrations
 LAST_RELEASED: str | None = None
 """The last step of the release before this one; None before the first release: nobody runs anything older.
 
-To release is to set this, and `oldest_code` in `tests/chaos/test_old_code.py`.
+To release is to set this, and the commit of `code_before` in `tests/chaos/test_old_code.py`.
 """
 
 _TAKE_AWAY = {
