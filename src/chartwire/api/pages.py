@@ -5,20 +5,25 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
+from markdown_it import MarkdownIt
+
 from chartwire import __version__
 
 _STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8881;--accent:#0b6e69}
+:root{color-scheme:light dark;--line:#8884;--accent:light-dark(#0b6e69,#4fc3bb)}
+html{background:light-dark(#fff,#14181c);color:light-dark(#16191d,#e6e9ec)}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin-top:3rem;border-bottom:1px solid var(--line)}
-a{color:var(--accent)}nav a{margin-right:1rem}
-code,pre{font:14px/1.45 ui-monospace,monospace}
+a{color:var(--accent)}nav{display:flex;flex-wrap:wrap;gap:0 1rem}
+code,pre{font:14px/1.45 ui-monospace,monospace;overflow-wrap:anywhere}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}
-summary{cursor:pointer}summary p{display:inline;margin:0 0 0 .6rem;opacity:.75}
-b.method{display:inline-block;min-width:4.2rem;color:var(--accent)}
+summary{cursor:pointer}summary span{margin-left:.6rem}
+b.method{display:inline-block;min-width:4.2rem;margin-right:.4rem;color:var(--accent)}
 table{border-collapse:collapse;width:100%;margin:.5rem 0}
-td,th{text-align:left;vertical-align:top;padding:.25rem .6rem .25rem 0;border-top:1px solid var(--line)}
-.good{color:#0a7a3c}.bad{color:#b3261e}
+td,th{text-align:left;vertical-align:top;padding:.25rem .6rem .25rem 0;border-top:1px solid var(--line);
+overflow-wrap:anywhere}
+th{overflow-wrap:normal}
+.good{color:light-dark(#0a7a3c,#5fd38d)}.bad{color:light-dark(#b3261e,#ff8a80)}
 """
 
 CONTENT_SECURITY_POLICY = (
@@ -27,6 +32,9 @@ CONTENT_SECURITY_POLICY = (
 )
 
 Json = dict[str, Any]
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+"""Descriptions are CommonMark (OpenAPI 3.1, "Rich Text Formatting")."""
 
 
 def status_page(missing: dict[str, str]) -> str:
@@ -66,7 +74,7 @@ def _page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>'
         f'{escape(title)}</title><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>"
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>"
     )
 
 
@@ -90,7 +98,7 @@ def _operation(method: str, path: str, operation: Json) -> str:
     takes = "".join(f"<p>Body: {_type(media.get('schema', {}))}</p>" for media in body.values())
     return (
         f'<details id="{escape(operation["operationId"])}"><summary><b class="method">{method.upper()}</b>'
-        f"<code>{escape(path)}</code><p>{escape(operation.get('summary', ''))}</p></summary>"
+        f"<code>{escape(path)}</code><span>{escape(operation.get('summary', ''))}</span></summary>"
         f"{described}{_parameters(operation.get('parameters', []))}{takes}{_answers(operation['responses'])}</details>"
     )
 
@@ -101,19 +109,19 @@ def _parameters(parameters: list[Json]) -> str:
     rows = "".join(
         f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}"
         f"{', required' if item.get('required') else ''}</td><td>{_type(item.get('schema', {}))}</td>"
-        f"<td>{escape(item.get('description', ''))}</td></tr>"
+        f"<td>{_words(item.get('description', ''))}</td></tr>"
         for item in parameters
     )
-    return f"<table><tr><th>Parameter</th><th>In</th><th>Type</th><th></th></tr>{rows}</table>"
+    return f"<table><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr>{rows}</table>"
 
 
 def _answers(responses: Json) -> str:
     rows = "".join(
-        f"<tr><td>{escape(status)}</td><td>{escape(response.get('description', ''))}</td>"
+        f"<tr><td>{escape(status)}</td><td>{_words(response.get('description', ''))}</td>"
         f"<td>{_contents(response.get('content', {}))}</td></tr>"
         for status, response in responses.items()
     )
-    return f"<table><tr><th>Answer</th><th></th><th>Body</th></tr>{rows}</table>"
+    return f"<table><tr><th>Answer</th><th>Meaning</th><th>Body</th></tr>{rows}</table>"
 
 
 def _contents(content: Json) -> str:
@@ -126,10 +134,14 @@ def _schema(name: str, schema: Json) -> str:
     required = schema.get("required", [])
     rows = "".join(
         f"<tr><td><code>{escape(key)}</code>{' (required)' if key in required else ''}</td>"
-        f"<td>{_type(value)}</td><td>{escape(value.get('description', ''))}</td></tr>"
+        f"<td>{_type(value)}</td><td>{_words(value.get('description', ''))}</td></tr>"
         for key, value in schema.get("properties", {}).items()
     )
-    table = f"<table><tr><th>Field</th><th>Type</th><th></th></tr>{rows}</table>" if rows else f"<p>{_type(schema)}</p>"
+    table = (
+        f"<table><tr><th>Field</th><th>Type</th><th>Meaning</th></tr>{rows}</table>"
+        if rows
+        else f"<p>{_type(schema)}</p>"
+    )
     described = _paragraphs(schema.get("description", ""))
     return (
         f'<details id="body-{escape(name)}"><summary><code>{escape(name)}</code></summary>{described}{table}</details>'
@@ -151,4 +163,9 @@ def _type(schema: Json) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{escape(part)}</p>" for part in text.split("\n\n") if part.strip())
+    return str(_MARKDOWN.render(text))
+
+
+def _words(text: str) -> str:
+    """Of a cell: no paragraph around it."""
+    return str(_MARKDOWN.renderInline(text))
