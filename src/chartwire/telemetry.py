@@ -133,6 +133,13 @@ class Metrics:
             ["network"],
             registry=self.registry,
         )
+        self.circuits = Gauge(
+            "chartwire_network_circuit",
+            "1 for the state that the circuit breaker of a network is in (closed, open, half-open); the same in every"
+            " process",
+            ["network", "state"],
+            registry=self.registry,
+        )
         self.endpoints = Gauge(
             "chartwire_webhook_endpoints",
             "Endpoints that have a URL, by the state of their breaker (closed, open) or disabled",

@@ -29,6 +29,7 @@ from chartwire.delivery.transport import ANSWERS, POSTINGS, Transport
 from chartwire.delivery.worker import Worker
 from chartwire.errors import ChartwireError, ConfigurationError
 from chartwire.ingestion.announcement import Announcer
+from chartwire.ingestion.breaker import Breaker
 from chartwire.ingestion.coalescing import WindowCloser
 from chartwire.ingestion.document_intake import DocumentIntakeHandler
 from chartwire.ingestion.document_query import DocumentQueryHandler
@@ -264,8 +265,9 @@ async def _start_ingestion(ground: _Ground, networks: Sequence[Network] | None) 
     announcer = Announcer(ground.vault, settings)
     names = [network.name for network in networks]
     await database.write(lambda connection: _take_over(connection, announcer, names, clock(), settings))
-    query_steps = _query_steps(ground, announcer)
-    steps = _build_steps(ground, announcer, networks, query_steps)
+    breaker = Breaker(ground.database, ground.clock, timedelta(seconds=ground.settings.document_retry_seconds))
+    query_steps = _query_steps(ground, announcer, breaker)
+    steps = _build_steps(ground, announcer, breaker, networks, query_steps)
     windows = WindowCloser(database, announcer, clock)
     ground.bells.update({Bell.INTAKE: steps.ring, Bell.ANNOUNCE: windows.ring})
     _run(ground.stack, windows.run(), windows.stop)
@@ -325,19 +327,23 @@ def _nobody() -> None:
     """Hears a bell that is rung before the loops run: they look at everything when they start."""
 
 
-def _query_steps(ground: _Ground, announcer: Announcer) -> DocumentQueryHandler:
+def _query_steps(ground: _Ground, announcer: Announcer, breaker: Breaker) -> DocumentQueryHandler:
     patience = timedelta if ground.tickets is None else ground.tickets.patience
-    return DocumentQueryHandler(ground.database, announcer, ground.clock, patience)
+    return DocumentQueryHandler(ground.database, announcer, breaker, ground.clock, patience)
 
 
 def _build_steps(
-    ground: _Ground, announcer: Announcer, networks: Sequence[Network], query_steps: DocumentQueryHandler
+    ground: _Ground,
+    announcer: Announcer,
+    breaker: Breaker,
+    networks: Sequence[Network],
+    query_steps: DocumentQueryHandler,
 ) -> StepRunner:
     settings, clock, database, metrics = ground.settings, ground.clock, ground.database, ground.metrics
     handlers: list[Handler[Any]] = [
         query_steps,
         DocumentIntakeHandler(
-            database, ground.blobs, announcer, clock, settings.max_document_bytes, metrics, _trusted(settings)
+            database, ground.blobs, announcer, breaker, clock, settings.max_document_bytes, metrics, _trusted(settings)
         ),
     ]
     retry = Retry(settings.document_attempts, settings.document_retry_seconds)

@@ -1,4 +1,4 @@
-"""How late steps are told to be."""
+"""How late steps are told to be, and whether networks are asked."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -7,18 +7,23 @@ from sqlalchemy import Connection
 from tests.support.documents import NOW, add_patient
 from tests.support.profile import open_new_database
 
+from chartwire.errors import IssueCode
 from chartwire.ingestion.lateness import Lateness
 from chartwire.model.document import DocumentQuery, QueryStatus
-from chartwire.store import queries, registry
+from chartwire.store import circuits, queries, registry
 from chartwire.telemetry import Metrics
 
 
-async def test_a_step_is_late_from_when_it_is_due_until_it_is_taken(tmp_path: Path) -> None:
+async def test_lateness_and_circuits_of_networks_are_told(tmp_path: Path) -> None:
     database, metrics = open_new_database(tmp_path, lambda _: None), Metrics()
     now = NOW
 
     def late(network: str) -> float | None:
         return metrics.registry.get_sample_value("chartwire_network_late_seconds", {"network": network})
+
+    def circuit(network: str, state: str) -> float | None:
+        labels = {"network": network, "state": state}
+        return metrics.registry.get_sample_value("chartwire_network_circuit", labels)
 
     def ask(connection: Connection) -> None:
         account = registry.create_account(connection, "Clinic", NOW).id
@@ -34,4 +39,14 @@ async def test_a_step_is_late_from_when_it_is_due_until_it_is_taken(tmp_path: Pa
     await database.write(lambda it: queries.claim_network_steps(it, "mercy", 1, now, timedelta(seconds=60)))
     await lateness.measure()
     assert late("mercy") == 0
+    assert (circuit("mercy", "closed"), circuit("mercy", "open")) == (1, 0)
+    for _ in range(5):
+        await database.write(
+            lambda it: circuits.note_failure(it, "mercy", IssueCode.TIMEOUT, now, timedelta(seconds=10))
+        )
+    await lateness.measure()
+    assert (circuit("mercy", "closed"), circuit("mercy", "open"), circuit("grace", "closed")) == (0, 1, 1)
+    now += timedelta(seconds=10)
+    await lateness.measure()
+    assert (circuit("mercy", "closed"), circuit("mercy", "open"), circuit("mercy", "half-open")) == (0, 0, 1)
     await database.close()

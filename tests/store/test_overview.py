@@ -11,10 +11,11 @@ from tests.support.documents import a_document, add_patient
 from tests.support.outbox_store import NOW, Store, bad, good, open_store
 
 from chartwire.errors import IssueCode
+from chartwire.model.circuit import Circuit, CircuitState
 from chartwire.model.document import DocumentQuery, QueryStatus, StepState
 from chartwire.model.overview import Condition, NetworkReport
 from chartwire.model.webhook import EventType, Outcome
-from chartwire.store import audit, documents, overview, queries, schema
+from chartwire.store import audit, circuits, documents, overview, queries, schema
 from chartwire.store.audit import AuditFilter
 
 HOUR = timedelta(hours=1)
@@ -107,18 +108,28 @@ async def test_networks_tell_how_asking_them_went_and_what_they_brought(store: S
         connection.execute(update(steps).where(steps.c.network == "mercy").values(**done))
         failed = {"state": StepState.FAILED, "issue": IssueCode.TIMEOUT}
         connection.execute(update(steps).where(steps.c.network == "slow", steps.c.query_id == "q2").values(**failed))
+        for _ in range(5):
+            circuits.note_failure(connection, "slow", IssueCode.TIMEOUT, NOW, HOUR)
 
     await store.database.write(unit)
     reports = await store.database.read(
-        lambda it: overview.network_reports(it, "a1", ["mercy", "idle"], NOW - 24 * HOUR)
+        lambda it: overview.network_reports(it, "a1", ["mercy", "idle"], NOW, NOW - 24 * HOUR)
     )
     assert reports == [
         NetworkReport("mercy", answered=2, documents=1, bytes=5, last_answered=NOW),
         NetworkReport("idle"),
         NetworkReport("gone", documents=1, bytes=3),
-        NetworkReport("slow", failed=1, waiting=1, issues=(("timeout", 1),), last_failed=NOW),
+        NetworkReport(
+            "slow",
+            failed=1,
+            waiting=1,
+            issues=(("timeout", 1),),
+            last_failed=NOW,
+            circuit=Circuit(5, 1, IssueCode.TIMEOUT, NOW, NOW + timedelta(minutes=1)),
+            circuit_state=CircuitState.OPEN,
+        ),
     ]
-    nothing = await store.database.read(lambda it: overview.network_reports(it, "a2", ["mercy"], NOW))
+    nothing = await store.database.read(lambda it: overview.network_reports(it, "a2", ["mercy"], NOW, NOW))
     assert nothing == [NetworkReport("mercy")]
 
 

@@ -16,6 +16,7 @@ from chartwire.api.console.rendering import microseconds, milliseconds, size, sp
 from chartwire.delivery.signing import signature_headers
 from chartwire.errors import BadRequestError, IssueCode
 from chartwire.identity import Failure
+from chartwire.model.circuit import Circuit, CircuitState
 from chartwire.model.document import DocumentStatus, QueryStatus, StepState
 from chartwire.model.health import Health
 from chartwire.model.matching import Disagreement
@@ -167,12 +168,17 @@ def test_concerns_are_sorted_by_how_pressing_they_are() -> None:
     paused = EndpointReport(an_endpoint(id="e3"), Health(failures=5, waits=1), 1, 0)
     disabled = EndpointReport(an_endpoint(id="e4", state=EndpointState.DISABLED), Health(), 0, 0)
     unset = EndpointReport(an_endpoint(id="e5", url=None), Health(), 0, 0)
-    networks = [NetworkReport("mercy", failed=2, issues=(("timeout", 2),)), NetworkReport("sandbox", answered=5)]
+    networks = [
+        NetworkReport("mercy", failed=2, issues=(("timeout", 2),)),
+        NetworkReport("grace", failed=1, waiting=4, circuit=Circuit(), circuit_state=CircuitState.HALF_OPEN),
+        NetworkReport("sandbox", answered=5),
+    ]
     found = sorted_concerns([well, failing, paused, disabled, unset], networks, Backlog((5, 0, 2, 1, 0)))
     assert [(each.kind, each.subject, each.count) for each in found] == [
         (ConcernKind.ENDPOINT_DISABLED, "e4", 0),
         (ConcernKind.ENDPOINT_PAUSED, "e3", 1),
         (ConcernKind.ENDPOINT_FAILING, "e2", 2),
+        (ConcernKind.NETWORK_AWAY, "grace", 4),
         (ConcernKind.NETWORK_FAILING, "mercy", 2),
         (ConcernKind.DELIVERIES_FAILED, "e2", 4),
         (ConcernKind.BACKLOG_OLD, "", 3),

@@ -16,6 +16,7 @@ from tests.support.scripted_network import ScriptedNetwork
 from chartwire.clock import system_clock
 from chartwire.errors import IssueCode, SealBrokenError, TemporaryNetworkError
 from chartwire.ingestion.announcement import Announcer
+from chartwire.ingestion.breaker import Breaker
 from chartwire.ingestion.document_query import DocumentQueryHandler
 from chartwire.ingestion.steps import Retry, StepRunner
 from chartwire.model.document import DocumentQuery, DocumentStatus, Progress, QueryStatus
@@ -162,7 +163,8 @@ async def test_a_claim_that_is_under_way_at_the_stop_leaves_nothing_running(tmp_
     make_tables(settings.data_dir)
     run_once(settings.database, _start_a_query)
     database = SqliteDatabase(sqlite_path(settings.database), lambda _: None)
-    handler = DocumentQueryHandler(database, Announcer(Vault(bytes(32)), settings), system_clock)
+    breaker = Breaker(database, system_clock, timedelta())
+    handler = DocumentQueryHandler(database, Announcer(Vault(bytes(32)), settings), breaker, system_clock)
     runner = StepRunner(database, system_clock, [network], [handler], Retry(1, 0), Metrics())
     may_commit = threading.Event()
     writing = asyncio.create_task(database.write(lambda _: may_commit.wait()))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.ccda import a_ccda
 from tests.support.engine import ACTOR, Engine, announced, closed, running_engine
 from tests.support.receiver import Receiver
 from tests.support.scripted_network import ScriptedNetwork
@@ -19,16 +20,6 @@ from chartwire.services.listing import Asked
 from chartwire.services.patients import PatientDraft
 from chartwire.store import documents
 from chartwire.store.audit import AuditFilter
-
-
-def a_ccda(born: str = "19500203", family: str = "Abbot", given: str = "Ana", sex: str = "F", text: str = "") -> bytes:
-    """A clinical document of Ana Abbot, whom the engine's first patient is, or of whoever is named."""
-    return (
-        '<ClinicalDocument xmlns="urn:hl7-org:v3"><code code="34133-9" codeSystem="2.16.840.1.113883.6.1"/>'
-        f"<title>Summary {text}</title><recordTarget><patientRole><patient><name><given>{given}</given>"
-        f'<family>{family}</family></name><administrativeGenderCode code="{sex}"/><birthTime value="{born}"/>'
-        "</patient></patientRole></recordTarget><component/></ClinicalDocument>"
-    ).encode()
 
 
 async def held(engine: Engine, state: QuarantineState | None = None) -> list[HeldDocument]:

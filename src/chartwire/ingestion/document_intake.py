@@ -21,7 +21,7 @@ from chartwire.formats.ccda import CcdaHeader, recognise_start
 from chartwire.formats.media_type import effective_type, extension, sniff
 from chartwire.ids import new_id
 from chartwire.ingestion.announcement import Announcer
-from chartwire.ingestion.steps import within_deadline
+from chartwire.ingestion.breaker import AWAY_FOR_ONE, Breaker
 from chartwire.model.document import Document, DocumentQuery, IntakeStep, StepState
 from chartwire.model.matching import Disagreement, Stated, disagreements
 from chartwire.model.quarantine import HeldDocument, QuarantineState
@@ -60,6 +60,7 @@ class DocumentIntakeHandler:
         database: Database,
         blobs: BlobStore,
         announcer: Announcer,
+        breaker: Breaker,
         clock: Clock,
         max_bytes: int,
         metrics: Metrics,
@@ -69,6 +70,7 @@ class DocumentIntakeHandler:
         self._database = database
         self._blobs = blobs
         self._announcer = announcer
+        self._breaker = breaker
         self._clock = clock
         self._max_bytes = max_bytes
         self._metrics = metrics
@@ -90,7 +92,8 @@ class DocumentIntakeHandler:
             return
         fetched = await self._released(step)
         if fetched is None:
-            fetched = await within_deadline(lambda: self._fetch(network, step), network.limits.retrieve_deadline)
+            deadline = network.limits.retrieve_deadline
+            fetched = await self._breaker.ask(network.name, lambda: self._fetch(network, step), deadline, AWAY_FOR_ONE)
         if await self._database.write(lambda connection: self._keep(connection, step, fetched)):
             self._report(step, fetched.blob)
 

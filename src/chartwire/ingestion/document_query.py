@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from chartwire.clock import Clock
 from chartwire.errors import IssueCode
 from chartwire.ingestion.announcement import Announcer
-from chartwire.ingestion.steps import within_deadline
+from chartwire.ingestion.breaker import AWAY, Breaker
 from chartwire.model.document import DocumentQuery, DocumentStatus, NetworkStep, RemoteDocument, StepState
 from chartwire.model.registry import Demographics, LinkState
 from chartwire.networks.network import Discovery, Issue, Listing, Network
@@ -30,12 +30,14 @@ class DocumentQueryHandler:
         self,
         database: Database,
         announcer: Announcer,
+        breaker: Breaker,
         clock: Clock,
         patience: Callable[[], timedelta] = timedelta,
     ) -> None:
         """Steps are left to the tickets that name them for as long as `patience` says, by which they come sooner."""
         self._database = database
         self._announcer = announcer
+        self._breaker = breaker
         self._clock = clock
         self._patience = patience
 
@@ -64,8 +66,8 @@ class DocumentQueryHandler:
         if patient is None or patient.opted_out:  # nobody may be asked any more
             await self._database.write(lambda connection: self._finish(connection, step, Discovery()))
             return
-        discovery, listing = await within_deadline(
-            lambda: _ask(network, patient.demographics), network.limits.list_deadline
+        discovery, listing = await self._breaker.ask(
+            network.name, lambda: _ask(network, patient.demographics), network.limits.list_deadline, AWAY
         )
         _report(step, discovery, listing)
         for place in range(0, len(listing.documents), _BATCH):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from chartwire.model.circuit import Circuit, CircuitState
 from chartwire.model.health import Health
 from chartwire.model.webhook import Endpoint, EndpointState, Outcome
 
@@ -47,7 +48,8 @@ class NetworkReport:
     """How asking one network went since some time: queries answered, failed, and still being asked.
 
     `issues` counts why asking failed, or is tried again. `documents` and `bytes` are all that it ever brought.
-    `last_answered` and `last_failed` are when the last query began that ended so.
+    `last_answered` and `last_failed` are when the last query began that ended so. `circuit` is that of all accounts,
+    None while the network is well, and now in the state `circuit_state`.
     """
 
     name: str
@@ -59,6 +61,8 @@ class NetworkReport:
     bytes: int = 0
     last_answered: datetime | None = None
     last_failed: datetime | None = None
+    circuit: Circuit | None = None
+    circuit_state: CircuitState = CircuitState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class ConcernKind(StrEnum):
     ENDPOINT_PAUSED = "endpoint-paused"
     ENDPOINT_FAILING = "endpoint-failing"
     DOCUMENTS_HELD = "documents-held"
+    NETWORK_AWAY = "network-away"
     NETWORK_FAILING = "network-failing"
     DELIVERIES_FAILED = "deliveries-failed"
     BACKLOG_OLD = "backlog-old"

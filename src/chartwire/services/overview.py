@@ -8,6 +8,7 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from chartwire.clock import Clock
+from chartwire.model.circuit import CircuitState
 from chartwire.model.document import Document
 from chartwire.model.overview import (
     Backlog,
@@ -84,7 +85,7 @@ class OverviewService:
 
         def read(connection: Connection) -> Overview:
             endpoints = overview.endpoint_reports(connection, account_id)
-            networks = overview.network_reports(connection, account_id, self._networks, now - DAY)
+            networks = overview.network_reports(connection, account_id, self._networks, now, now - DAY)
             latest = documents.latest_documents(connection, account_id, _LATEST)
             backlog = Backlog(overview.waiting_by_age(connection, account_id, now, BACKLOG_BOUNDS))
             steps = FirstSteps(
@@ -112,9 +113,9 @@ class OverviewService:
 
     async def networks(self, account_id: str) -> list[NetworkReport]:
         """The networks and how asking them went in the last 24 hours."""
-        since = self._clock() - DAY
+        now = self._clock()
         return await self._database.read(
-            lambda connection: overview.network_reports(connection, account_id, self._networks, since)
+            lambda connection: overview.network_reports(connection, account_id, self._networks, now, now - DAY)
         )
 
 
@@ -143,7 +144,9 @@ def _endpoint_concerns(reports: Iterable[EndpointReport]) -> Iterable[Concern]:
 
 def _network_concerns(reports: Iterable[NetworkReport]) -> Iterable[Concern]:
     for report in reports:
-        if report.failed or (report.waiting and report.issues):
+        if report.circuit is not None and report.circuit_state is not CircuitState.CLOSED:
+            yield Concern(ConcernKind.NETWORK_AWAY, report.name, report.name, report.waiting, report.circuit.code)
+        elif report.failed or (report.waiting and report.issues):
             issue = report.issues[0][0] if report.issues else ""
             yield Concern(ConcernKind.NETWORK_FAILING, report.name, report.name, report.failed + report.waiting, issue)
 

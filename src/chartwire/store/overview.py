@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, case, func, literal_column, select, type_coerce
 
 from chartwire.clock import from_milliseconds
+from chartwire.model.circuit import Circuit
 from chartwire.model.document import StepState
 from chartwire.model.health import Health
 from chartwire.model.overview import EndpointReport, HourOfAttempts, NetworkReport
 from chartwire.model.webhook import PROBES, DeliveryState, Outcome
-from chartwire.store import endpoints, schema
+from chartwire.store import circuits, endpoints, schema
 
 _ATTEMPT = schema.attempt.c
 _DELIVERY = schema.delivery.c
@@ -140,7 +141,7 @@ def _first_attempt_since(connection: Connection, since: datetime) -> int | None:
 
 
 def network_reports(
-    connection: Connection, account_id: str, names: Sequence[str], since: datetime
+    connection: Connection, account_id: str, names: Sequence[str], now: datetime, since: datetime
 ) -> list[NetworkReport]:
     """How each of `names`, and every other network that was asked or gave something, has done since a moment."""
     asked = _steps_since(connection, account_id, since)
@@ -148,6 +149,7 @@ def network_reports(
     last = _last_asked(connection, account_id, since)
     held = _documents_by_network(connection, account_id)
     known = [*names, *sorted({name for name, _ in asked} | set(held))]
+    broken = circuits.find(connection, known)
     return [
         NetworkReport(
             name,
@@ -159,6 +161,8 @@ def network_reports(
             bytes=held.get(name, (0, 0))[1],
             last_answered=last.get((name, StepState.DONE)),
             last_failed=last.get((name, StepState.FAILED)),
+            circuit=broken.get(name),
+            circuit_state=broken.get(name, Circuit()).state(now),
         )
         for name in dict.fromkeys(known)
     ]

@@ -591,6 +591,18 @@ attempt = Table(
     Index(None, "delivery_seq"),
 )
 
+network_circuit = Table(
+    # Networks that did not answer lately (`model.circuit`); all others are well.
+    "network_circuit",
+    metadata,
+    Column("network", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("pauses", Integer, nullable=False),
+    Column("code", String(32), nullable=False),
+    Column("opened_at", Moment),
+    Column("tries_at", Moment),
+)
+
 process = Table(
     # The processes of the installation; one that says nothing any more is gone at `expires_at`.
     "process",

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 from tests.support.browser import NARROW, Window, open_window, running_browser
+from tests.support.ccda import a_ccda
 from tests.support.customer import SANDBOX, Customer, settle
 from tests.support.process import ChartwireProcess
 from tests.support.receiver import Answer, Receiver
@@ -22,6 +23,7 @@ EMAIL = "ada@clinic.example"
 SETTINGS = {
     **SANDBOX,
     "CHARTWIRE_WEBHOOK_RETRY_SECONDS": "[0]",
+    "CHARTWIRE_DOCUMENT_RETRY_SECONDS": "0",
     "CHARTWIRE_OIDC_ISSUER": "http://127.0.0.1:1",  # where no provider answers
     "CHARTWIRE_OIDC_CLIENT_ID": "chartwire",
 }
@@ -35,6 +37,7 @@ class Scene:
     browser: Browser
     customer: Customer
     failed_event_id: str
+    held_ids: tuple[str, ...]
     state: Any
     windows: dict[str, Window]
     pictures: Path
@@ -46,6 +49,7 @@ class Scene:
             endpoint=self.customer.endpoint_id,
             event=self.customer.event_id,
             failed=self.failed_event_id,
+            held=self.held_ids[0],
             patient=self.customer.patient_id,
             xml=documents["application/xml"],
             pdf=documents["application/pdf"],
@@ -59,13 +63,15 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
     folder = tmp_path_factory.mktemp("console")
     async with AsyncExitStack() as stack:
         browser = await stack.enter_async_context(running_browser())
-        server = await stack.enter_async_context(ChartwireProcess(folder / "data", SETTINGS))
+        networks = {"CHARTWIRE_NETWORKS": json.dumps([*json.loads(SANDBOX["CHARTWIRE_NETWORKS"]), *others(folder)])}
+        server = await stack.enter_async_context(ChartwireProcess(folder / "data", SETTINGS | networks))
         receiver = await stack.enter_async_context(Receiver())
         customer = await settle(server, receiver, "Bay clinic")
         made = await server.run("member", "create", "--account", customer.account_id, "--email", EMAIL, "--json")
         async with open_window(browser, server.base_url) as window:
             await sign_in(window, json.loads(made)["password"])
             failed = await fail_once(window, receiver, customer)
+            held = await ids_of_held(window)
             state = await window.page.context.storage_state()
         looks: dict[str, dict[str, Any]] = {
             "light": {},
@@ -76,7 +82,27 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             name: await stack.enter_async_context(open_window(browser, server.base_url, state, **look))
             for name, look in looks.items()
         }
-        yield Scene(server, browser, customer, failed, state, windows, folder)
+        yield Scene(server, browser, customer, failed, held, state, windows, folder)
+
+
+def others(folder: Path) -> list[dict[str, Any]]:
+    """A network that takes the customer's patient for somebody else, and one that is away."""
+    shelf = folder / "shelf" / "Smith_Jane_1996-02-10"
+    shelf.mkdir(parents=True)
+    for name in ("first", "second"):
+        (shelf / f"{name}.xml").write_bytes(a_ccda(born="19620517", text=name))
+    return [
+        {"kind": "folder", "name": "shelf", "path": str(shelf.parent), "check_patient": True},
+        {"kind": "fhir", "name": "mercy", "base_url": "http://127.0.0.1:1/fhir"},
+    ]
+
+
+async def ids_of_held(window: Window) -> tuple[str, ...]:
+    """The ids of the documents that are held."""
+    await window.go("/console/quarantine")
+    links = window.page.locator("tbody th a.break")
+    await expect(links).to_have_count(2)
+    return tuple([str(await link.get_attribute("href")).rpartition("/")[2] for link in await links.all()])
 
 
 async def sign_in(window: Window, password: str) -> None:
@@ -121,6 +147,7 @@ PAGES = (
     "/documents/{jpeg}",
     "/documents/{tiff}",
     "/quarantine",
+    "/quarantine/{held}",
     "/quarantine/untaken",
     "/keys",
     "/networks",
@@ -227,6 +254,31 @@ async def test_a_ccda_is_read_in_a_frame_that_can_do_nothing(scene: Scene) -> No
     answer = await window.page.request.get(window.base_url + scene.path("/documents/{xml}/view"))
     assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'; style-src 'sha256-")
     window.check_behaviour()
+
+
+async def test_a_held_document_is_decided_of_with_a_reason(scene: Scene) -> None:
+    window = scene.windows["narrow"]
+    await window.go(f"/console/quarantine/{scene.held_ids[1]}")
+    await expect(window.page.get_by_role("row", name="Birth date")).to_contain_text("1962-05-17")
+    await window.page.get_by_label("Why").fill("Another Jane Smith")
+    await window.page.get_by_role("button", name="Throw it away").click()
+    await expect(window.page.get_by_role("heading", name="What was decided")).to_be_visible()
+    await expect(window.page.locator("main")).to_contain_text("Another Jane Smith")
+    await expect(window.page.get_by_role("button", name="Let it in")).to_have_count(0)
+    await window.check_width()
+    await window.check_accessibility()
+    window.check_behaviour()
+
+
+async def test_a_network_that_is_away_is_told_with_the_reason(scene: Scene) -> None:
+    window = scene.windows["light"]
+    await window.go("/console")
+    await expect(window.page.get_by_role("list").filter(has_text="The network mercy is away")).to_be_visible()
+    await window.page.get_by_role("link", name="Look at it").last.click()
+    row = window.page.get_by_role("row", name="mercy")
+    await expect(row).to_contain_text("Away")
+    await expect(row).to_contain_text("5 failures in a row (unreachable), the circuit is half-open since")
+    await window.check_accessibility()
 
 
 async def test_a_document_is_taken_along(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from chartwire.errors import IssueCode
 from chartwire.identity import Failure
+from chartwire.model.circuit import CircuitState
 from chartwire.model.document import Document
 from chartwire.model.matching import Disagreement
 from chartwire.model.member import Role
@@ -313,7 +314,9 @@ def kind_of(document: Document) -> str:
 
 
 def network_word(report: NetworkReport) -> Word:
-    """How a network is, judged by how asking it went."""
+    """How a network is, judged by its circuit breaker and by how asking it went."""
+    if report.circuit_state is not CircuitState.CLOSED:
+        return Word("Away", "bad")
     if report.waiting and report.issues:
         return Word("Being asked again", "busy")
     if report.failed and not report.answered:
