@@ -232,8 +232,8 @@ DISAGREEMENTS: dict[Disagreement, str] = {
 
 ISSUES: dict[str, str] = {
     IssueCode.TIMEOUT: "It did not answer in time. It is asked again by itself.",
-    IssueCode.UNREACHABLE: "It could not be reached. Check its address and the way there (`chartwire doctor`).",
-    IssueCode.THROTTLED: "It asked for fewer requests. It is asked again later; lower its `concurrency` if this lasts.",
+    IssueCode.UNREACHABLE: "It could not be reached. Check its address and the way there (chartwire doctor).",
+    IssueCode.THROTTLED: "It asked for fewer requests. It is asked again later; lower its concurrency if this lasts.",
     IssueCode.SERVER_ERROR: "It answered with an error of its own. Tell its operator the time of the query.",
     IssueCode.UNAUTHORIZED: "It does not accept our credentials. Check key or token with its operator.",
     IssueCode.FORBIDDEN: "It knows us, but this is not granted. Ask its operator for the scope.",
@@ -242,9 +242,9 @@ ISSUES: dict[str, str] = {
     IssueCode.REJECTED: "It refused the question as it was asked.",
     IssueCode.INVALID_ANSWER: "Its answer was not what the standard says. Tell its operator.",
     IssueCode.FORBIDDEN_ADDRESS: "It pointed to an address that is not allowed.",
-    IssueCode.FOREIGN_ORIGIN: "It pointed to another origin. Add it to `allowed_origins` if you trust it.",
-    IssueCode.TOO_LARGE: "The document is larger than this installation accepts (`max_document_bytes`).",
-    IssueCode.TOO_MANY_PAGES: "Its list has more pages than are read (`max_pages`).",
+    IssueCode.FOREIGN_ORIGIN: "It pointed to another origin. Add it to allowed_origins if you trust it.",
+    IssueCode.TOO_LARGE: "The document is larger than this installation accepts (max_document_bytes).",
+    IssueCode.TOO_MANY_PAGES: "Its list has more pages than are read (max_pages).",
     IssueCode.NO_CONTENT: "It gave a document without content.",
     IssueCode.INTEGRITY: "The bytes were not those that it had announced.",
     IssueCode.WRONG_PATIENT: "It says that it is about somebody else: it is held under Quarantine for review.",
