@@ -163,6 +163,22 @@ async def test_a_network_can_be_trusted_with_whose_documents_it_gives(tmp_path: 
         assert await held(engine) == []
 
 
+async def test_what_was_held_of_a_network_that_is_trusted_by_now_is_not_held_any_more(tmp_path: Path) -> None:
+    network = ScriptedNetwork("mercy")
+    network.add("other", a_ccda(born="19620517"))
+    async with Receiver() as receiver:
+        async with running_engine(tmp_path, [network], receiver) as engine:
+            patient_id = await engine.add_patient()
+            await ask(engine, patient_id)
+            assert [each.state for each in await held(engine)] == [QuarantineState.HELD]
+        network.is_trusted = True
+        async with running_engine(tmp_path, [network], receiver) as engine:
+            await ask(engine, patient_id)
+            assert len(announced(receiver.messages)) == 1
+            (record,) = await held(engine)
+            assert (record.state, record.note) == (QuarantineState.RELEASED, "Its network is trusted by now")
+
+
 async def test_what_could_not_be_fetched_is_listed_with_the_reason(tmp_path: Path) -> None:
     network = ScriptedNetwork("mercy")
     network.add("large", b"x" * 5000, title="Too large")

@@ -183,13 +183,14 @@ class DocumentIntakeHandler:
             return True
         patient = registry.get_patient(connection, step.account_id, step.patient_id)
         stated = fetched.header.patient if fetched.header else None
-        if patient is None or stated is None or step.network in self._trusted:
+        if patient is None or stated is None:
             return False
-        reasons = disagreements(patient.demographics, stated)
+        is_trusted = step.network in self._trusted
+        reasons = () if is_trusted else disagreements(patient.demographics, stated)
         if not reasons:
-            if known is not None:  # the patient's record was set right meanwhile: there is nothing left to decide
-                agrees = "The patient's record agrees with it by now"
-                quarantine.decide(connection, known, QuarantineState.RELEASED, "engine", agrees, now)
+            if known is not None:  # record or settings were changed meanwhile: there is nothing left to decide
+                why = "Its network is trusted by now" if is_trusted else "The patient's record agrees with it by now"
+                quarantine.decide(connection, known, QuarantineState.RELEASED, "engine", why, now)
             return False
         if self._settle(connection, step, StepState.FAILED, IssueCode.WRONG_PATIENT) and known is None:
             quarantine.hold(connection, _held(step, fetched, stated, reasons, now))
