@@ -274,7 +274,7 @@ def test_the_installed_program_knows_its_version() -> None:
 
 async def line_of(stream: asyncio.StreamReader, part: str) -> str:
     """The next line that holds `part`."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while part not in (line := (await stream.readline()).decode()):
             assert line, "the command ended"
     return line

@@ -59,7 +59,7 @@ def is_running(pid: int) -> bool:
 
 def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with started_demo(tmp_path) as process:
-        printed, complaint = process.communicate(timeout=90)
+        printed, complaint = process.communicate(timeout=240)
     assert (process.returncode, complaint) == (0, ""), printed
     assert "\x1b" not in printed, "no terminal, no terminal codes"
     lines = printed.splitlines()
@@ -77,7 +77,7 @@ def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(tmp_path: Path) -
 
 def test_the_folder_is_kept_when_asked_for(tmp_path: Path) -> None:
     with started_demo(tmp_path, "--keep") as process:
-        printed, _ = process.communicate(timeout=90)
+        printed, _ = process.communicate(timeout=240)
     (folder,) = tmp_path.iterdir()
     assert f"The data is kept in {folder}" in printed
     assert (folder / "chartwire.db").is_file()
@@ -89,7 +89,7 @@ def test_a_server_that_dies_fails_the_demo_with_a_clear_message(tmp_path: Path) 
         read_until(process, "webhook URL")
         for child in children(process.pid):
             os.kill(child, signal.SIGKILL)
-        printed, complaint = process.communicate(timeout=90)
+        printed, complaint = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "The demo failed: Chartwire ended with status -9" in printed
     assert complaint == ""
@@ -103,7 +103,7 @@ def test_a_demo_that_is_interrupted_cleans_up(tmp_path: Path, sent: signal.Signa
         read_until(process, " stored ")
         started = children(process.pid)
         process.send_signal(sent)
-        _, complaint = process.communicate(timeout=90)
+        _, complaint = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "Traceback" not in complaint
     assert started

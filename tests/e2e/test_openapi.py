@@ -100,7 +100,7 @@ async def _add_endpoints(server: ChartwireProcess, receiver: Receiver, customer:
             str((await app.call("POST", "/v1/webhooks/endpoints", {"url": receiver.url}))["id"]) for _ in range(2)
         ]
         delivered: list[Any] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not delivered:
                 answer = await app.call("GET", "/v1/webhooks/deliveries", endpointId=steady, state="delivered")
                 delivered = answer["deliveries"]
@@ -224,7 +224,7 @@ async def _run_schemathesis(scene: Scene, folder: Path, phases: str, configurati
         *("--url", scene.server.base_url, "--header", f"x-api-key: {scene.customer.api_key}"),
         *("--phases", phases, "--checks", ",".join(CHECKS), "--warnings", "off", "--no-color"),
         *("--seed", "1", "--generation-deterministic"),
-        *("--max-examples", str(EXAMPLES_EACH), "--suppress-health-check", "all"),
+        *("--max-examples", str(EXAMPLES_EACH), "--suppress-health-check", "all", "--request-timeout", "60"),
         cwd=folder,
         env={**os.environ, "PYTHONWARNINGS": "default"},
         stdout=asyncio.subprocess.PIPE,

@@ -172,7 +172,7 @@ async def _go(journey: Journey) -> str:
     patient = await journey.ask("POST", f"/medical/v1/patient?facilityId={facility['id']}", json=body)
     of_patient = {"patientId": patient["id"]}
     started = await journey.ask("POST", "/medical/v1/document/query", params=of_patient, json={"metadata": METADATA})
-    await journey.receiver.wait_for(lambda it: started["requestId"] in closed(it.messages), 30)
+    await journey.receiver.wait_for(lambda it: started["requestId"] in closed(it.messages))
     listed = await journey.ask("GET", "/medical/v1/document", params={**of_patient, "output": "dto"})
     assert len(listed["documents"]) == len(("text", "ccda", "inline")), listed
     await journey.ask("GET", "/medical/v1/patient", params={"filters": "Quillonbrax", "count": "1"})
@@ -254,7 +254,7 @@ async def _tell_nobody(journey: Journey, patient_id: str) -> None:
     """Messages to a receiver that does not listen, and to one that has gone."""
     await journey.ask("POST", "/settings", json={"webhookUrl": f"http://127.0.0.1:{free_port()}/{RECEIVER_PATH}"})
     await journey.ask("POST", f"/medical/v1/document/download-url/bulk?patientId={patient_id}", json=METADATA)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         status = await journey.ask("GET", "/settings/webhook")
         while status["webhookRequestsFailed"] == 0:
             await asyncio.sleep(0.02)

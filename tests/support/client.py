@@ -5,9 +5,10 @@ from typing import Any
 
 import httpx
 
+_PATIENCE_SECONDS = 60  # a busy machine is no failure
 _NO_AUTHORITY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def http_client(**options: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` for plain HTTP: reading the system's authorities would cost more than most tests."""
-    return httpx.AsyncClient(verify=_NO_AUTHORITY, **options)
+    return httpx.AsyncClient(verify=_NO_AUTHORITY, timeout=_PATIENCE_SECONDS, **options)

@@ -65,7 +65,7 @@ class Engine:
         assert progress.query is not None
         return progress.query.id
 
-    async def wait_for_end(self, *request_ids: str, within: float = 20) -> None:
+    async def wait_for_end(self, *request_ids: str, within: float = 60) -> None:
         """Return once the closing message of each query has been received, and every message before it, which may
         come in later."""
         await self.receiver.wait_for(lambda receiver: set(request_ids) <= closed(receiver.messages), within)
@@ -73,7 +73,7 @@ class Engine:
             while (await self.services.webhooks.webhook_status(self.account_id)).waiting:
                 pass
 
-    async def wait_for_status(self, patient_id: str, status: QueryStatus, within: float = 20) -> None:
+    async def wait_for_status(self, patient_id: str, status: QueryStatus, within: float = 60) -> None:
         """Return once the patient's last query has this status."""
         async with asyncio.timeout(within):
             while (await self.progress(patient_id)).download.status is not status:

@@ -150,7 +150,7 @@ def _stop_with_parent() -> None:
 
 
 async def _execute(url: str, sql: str) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=_START_SECONDS)
     try:
         await connection.execute(sql)
     finally:

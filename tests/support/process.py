@@ -15,8 +15,9 @@ import aiohttp
 from tests.support.ports import free_port
 from tests.support.profile import settings_of
 
-_START_SECONDS = 60
-_STOP_SECONDS = 30
+_START_SECONDS = 120
+_STOP_SECONDS = 90  # a server lets attempts end, which may take 31 of them, then steps and farewells
+_COMMAND_SECONDS = 180
 _POLL_SECONDS = 0.02
 COMMAND = (sys.executable, "-m", "chartwire")
 
@@ -151,5 +152,10 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `chartwire` to its end; `settings` are those that it finds in its environment."""
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, *arguments],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
     )

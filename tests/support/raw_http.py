@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

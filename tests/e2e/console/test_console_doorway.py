@@ -29,7 +29,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ChartwireProcess]:
 
 @asynccontextmanager
 async def visiting(server: ChartwireProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with http_client(base_url=server.base_url, headers=SAME_ORIGIN, timeout=60) as client:
+    async with http_client(base_url=server.base_url, headers=SAME_ORIGIN) as client:
         yield client
 
 
@@ -84,7 +84,7 @@ async def test_on_a_terminal_the_server_prints_the_link_that_sets_it_up(tmp_path
     os.close(theirs)
     try:
         link = await asyncio.to_thread(read_link, ours)
-        async with http_client(headers=SAME_ORIGIN, timeout=60) as client:
+        async with http_client(headers=SAME_ORIGIN) as client:
             assert "Welcome" in (await client.get(link)).text
     finally:
         process.terminate()
