@@ -115,7 +115,8 @@ class ChartwireProcess:
     async def logged(self, text: str) -> str:
         """What the process logged, once `text` is in it: it answers before it has said all about its start."""
         async with asyncio.timeout(_START_SECONDS):
-            while text not in (log := self.log()):  # noqa: ASYNC110  another process writes it: there is no event
+            # A line without an end is still being written. Another process does: there is no event.
+            while text not in (log := self.log().rpartition("\n")[0]):  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_SECONDS)
         return log
 
