@@ -22,8 +22,9 @@ from chartwire.model.registry import Address, Demographics, Gender
 PATIENTS = 10
 DOCUMENTS_EACH = 50
 KILLS = 10
+PATIENCE_SECONDS = 300
 
-pytestmark = [pytest.mark.embedded, pytest.mark.chaos, needs_samples, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.embedded, pytest.mark.chaos, needs_samples, pytest.mark.timeout(600)]
 
 FAMILY_NAMES = ("Abbot", "Birch", "Cowell", "Dunmore", "Eastwick", "Fairfax", "Gorman", "Huxley", "Ibsen", "Jarvis")
 
@@ -42,10 +43,14 @@ class Scene:
 
     server: ChartwireProcess
     receiver: Receiver
+    api_key: str
     request_ids: list[str]
 
     async def wait_for_ends(self) -> None:
-        await self.receiver.wait_for(lambda it: set(self.request_ids) <= closed(it.messages), timeout=120)
+        """Wait until all queries are told to be over, and until what was told before, or twice, has come in too."""
+        await self.receiver.wait_for(lambda it: set(self.request_ids) <= closed(it.messages), timeout=PATIENCE_SECONDS)
+        async with journey(self.server.base_url, self.api_key) as app:
+            await app.until_settled()
 
 
 @asynccontextmanager
@@ -65,7 +70,7 @@ async def _asked_for_everything(folder: Path) -> AsyncIterator[Scene]:
                 facility_id = await app.add_facility()
                 patients = [await app.add_patient(facility_id, person) for person in people]
                 requests = await asyncio.gather(*(app.start_query(patient, facility_id) for patient in patients))
-            yield Scene(server, receiver, list(requests))
+            yield Scene(server, receiver, api_key, list(requests))
 
 
 def _made(folder: Path) -> Path:

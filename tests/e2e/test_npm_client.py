@@ -48,16 +48,17 @@ class App:
         return str(patient["id"])
 
     async def query(self, patient_id: str, metadata: dict[str, str] | None = None) -> str:
-        """Start a document query and wait until its end was told; returns its request id."""
+        """Start a document query and wait until all of it was told and answered; returns its request id."""
         given = () if metadata is None else (metadata,)
         progress = await self.call("startDocumentQuery", patient_id, self.facility_id, *given)
         request_id = str(progress["requestId"])
-        await self.receiver.wait_for(lambda it: request_id in closed(self.downloads), 20)
+        await self.receiver.wait_for(lambda it: request_id in closed(self.downloads))
+        await self.wait_for(nothing_waits, "getWebhookStatus")  # messages overtake each other
         return request_id
 
     async def wait_for(self, holds: Callable[[Any], bool], method: str, *args: Any) -> Any:
         """Ask until the answer is so, as an app that polls."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             answer = await self.call(method, *args)
             while not holds(answer):
                 await asyncio.sleep(POLL_SECONDS)
@@ -154,17 +155,22 @@ async def test_what_failed_is_counted_and_retried(app: App) -> None:
     assert status["webhookRequestsFailed"] >= len(("documents", "the end"))
     key = (await app.call("updateSettings", app.receiver.url))["webhookKey"]
     assert await app.call("retryWebhookRequests") is None
-    await app.receiver.wait_for(lambda it: len(it.messages) == status["webhookRequestsFailed"], 20)
+    # What is retried is no longer failed, before its answer is settled: settled is what no longer waits either.
+    now = await app.wait_for(nothing_waits, "getWebhookStatus")
+    assert (now["webhookEnabled"], now["webhookStatusDetail"], now["webhookRequestsFailed"]) == (True, "OK", 0)
+    assert len(app.receiver.messages) == status["webhookRequestsFailed"]
     assert len(set(announced(app.downloads))) == DOCUMENTS_EACH
     await check_signatures(app.client, key, app.receiver.messages)
-    # What is retried is no longer failed, before its answer is settled: settled is what no longer waits either.
-    status = await app.wait_for(lambda now: now["webhookRequestsProcessing"] == 0, "getWebhookStatus")
-    assert (status["webhookEnabled"], status["webhookStatusDetail"], status["webhookRequestsFailed"]) == (True, "OK", 0)
 
 
 def has_ended(progress: Any) -> bool:
     """Whether a document query is over."""
     return bool(progress["download"]["status"] == "completed")
+
+
+def nothing_waits(status: Any) -> bool:
+    """Whether all that was to be told has been, and what was answered is written down."""
+    return bool(status["webhookRequestsProcessing"] == 0)
 
 
 @pytest.mark.parametrize("version", ["2023-04", "2025-10"])
@@ -189,7 +195,7 @@ async def test_documents_come_are_listed_and_fetched(app: App, version: str) -> 
     for message in app.receiver.messages:
         assert message.json["meta"]["data"] == METADATA
         assert [patient["externalId"] for patient in message.json["patients"]] == ["jane-1"]
-    assert announced([app.downloads[-1]]) == []
+    assert len([message for message in app.downloads if not message.documents]) == 1
     await check_signatures(app.client, key, app.receiver.requests)
     if version == "2025-10":
         await check_parses(app.client, app.receiver.requests)
@@ -216,7 +222,7 @@ async def check_bulk_links(app: App, patient_id: str, flat: list[Any]) -> None:
     """The links to all current documents come in one message, and work."""
     current = [each["id"] for each in flat if each["status"] == "current"]
     started = await app.call("startBulkGetDocumentUrl", patient_id, METADATA)
-    await app.receiver.wait_for(lambda _: bool(app.links), 20)
+    await app.receiver.wait_for(lambda _: bool(app.links))
     [message] = app.links
     assert started == {"status": "processing", "requestId": message.json["meta"]["requestId"]}
     assert sorted(each["id"] for each in message.documents) == sorted(current)

@@ -69,8 +69,9 @@ async def test_everything_works_behind_a_transaction_pooler(tmp_path: Path) -> N
                     (await app.call("POST", path, {"type": "medical.document-download"}))["messageId"]
                     for _ in range(SAMPLES)
                 }
-                await receiver.wait_for(lambda it: request_id in closed(it.messages), 60)
-                await receiver.wait_for(lambda it: sent <= {each.message_id for each in it.messages}, 60)
+                await receiver.wait_for(lambda it: request_id in closed(it.messages))
+                await app.until_settled()
+            assert sent <= {each.message_id for each in receiver.messages}
             of_query = [each for each in receiver.messages if each.message_id not in sent]
             assert len(announced(of_query)) == len(set(announced(of_query))) == DOCUMENTS_EACH
             # Three processes, each with several connections, and the database saw no more than these.

@@ -77,7 +77,7 @@ class Customer:
 
 
 async def settle(server: ChartwireProcess, receiver: Receiver, name: str) -> Customer:
-    """Make a customer who does all that a new customer does; returns when everything has been told."""
+    """Make a customer who does all that a new customer does; returns when everything has been told and answered."""
     account_id, api_key = await server.create_account(name)
     async with journey(server.base_url, api_key) as app:
         webhook_key = await app.save_webhook(receiver.url)
@@ -86,7 +86,8 @@ async def settle(server: ChartwireProcess, receiver: Receiver, name: str) -> Cus
         facility_id = await app.add_facility()
         patient_id, external_id = await _add_patient(app, facility_id, f"{name}-17")
         request_id = await app.start_query(patient_id, facility_id)
-        await receiver.wait_for(lambda it: request_id in closed(it.messages), 20)
+        await receiver.wait_for(lambda it: request_id in closed(it.messages))
+        await app.until_settled()
         documents = (await app.call("GET", "document", patientId=patient_id, output="dto"))["documents"]
         assert len(documents) == DOCUMENTS_EACH
         ccda = _ccda(documents)

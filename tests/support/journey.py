@@ -1,5 +1,6 @@
 """What an app does with Chartwire over its HTTP API, from a facility to a document query."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,8 @@ import aiohttp
 
 from chartwire.model.registry import Demographics
 
+_PATIENCE_SECONDS = 60
+_POLL_SECONDS = 0.02
 ADDRESS = {"addressLine1": "1 Elm St", "city": "Ukiah", "state": "CA", "zip": "95482", "country": "USA"}
 
 
@@ -56,6 +59,15 @@ class Journey:
         """Start a document query; returns its request id."""
         progress = await self.call("POST", "document/query", patientId=patient_id, facilityId=facility_id)
         return str(progress["requestId"])
+
+    async def until_settled(self, within: float = _PATIENCE_SECONDS) -> None:
+        """Return once nothing waits: all that was told by now has been received, and its answers are written down.
+
+        Messages overtake each other, so one that has come in says nothing of those that were written before it.
+        """
+        async with asyncio.timeout(within):
+            while (await self.call("GET", "/v1/webhooks/deliveries", state="waiting"))["deliveries"]:  # noqa: ASYNC110  as an app
+                await asyncio.sleep(_POLL_SECONDS)
 
 
 @asynccontextmanager
