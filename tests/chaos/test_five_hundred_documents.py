@@ -15,7 +15,7 @@ from tests.support.engine import announced, closed
 from tests.support.fhir_server import load_documents, start_sekmet
 from tests.support.journey import journey
 from tests.support.process import ChartwireProcess
-from tests.support.receiver import Receiver
+from tests.support.receiver import PATIENTLY, Receiver
 
 from chartwire.model.registry import Address, Demographics, Gender
 
@@ -62,7 +62,11 @@ async def _asked_for_everything(folder: Path) -> AsyncIterator[Scene]:
             await load_documents(fhir.base_url, person, random.Random(person.last_name).sample(samples, DOCUMENTS_EACH))
         config = folder / "chartwire.toml"
         config.write_text(f'[[networks]]\nname = "mercy"\nkind = "fhir"\nbase_url = "{fhir.base_url}"\n')
-        env = {"CHARTWIRE_CONFIG": str(config), "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128"}
+        env = {
+            **PATIENTLY,
+            "CHARTWIRE_CONFIG": str(config),
+            "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+        }
         async with ChartwireProcess(folder / "data", env) as server:
             _, api_key = await server.create_account("Clinic")
             async with journey(server.base_url, api_key) as app:

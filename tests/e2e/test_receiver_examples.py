@@ -9,7 +9,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,7 @@ import pytest
 from tests.support.client import http_client
 from tests.support.node_clients import installed_clients
 from tests.support.ports import free_port
-from tests.support.posting import BODY, KEY, a_delivery, a_poster
+from tests.support.posting import BODY, KEY, POLICY, a_delivery, a_poster
 
 from chartwire.clock import system_clock
 from chartwire.delivery.signing import sign
@@ -134,7 +134,8 @@ async def test_a_receiver_takes_what_is_genuine_once_and_nothing_else(example: E
 
 async def test_what_chartwire_posts_is_taken(example: Example) -> None:
     ping = ping_message("p" * 21, Meta("m1", system_clock(), EventType.PING))
-    async with a_poster() as poster:
+    patiently = replace(POLICY, timeout=60, ping_timeout=60)  # how soon they answer is the machine's to say
+    async with a_poster(policy=patiently) as poster:
         message = await poster.attempt(a_delivery(example.url))
         answered = await poster.attempt(a_delivery(example.url, ping, EventType.PING))
     assert (message.outcome, answered.outcome) == (Outcome.DELIVERED, Outcome.DELIVERED)

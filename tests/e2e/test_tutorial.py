@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.ports import free_port
 from tests.support.process import ChartwireProcess
+from tests.support.receiver import PATIENTLY
 
 pytestmark = pytest.mark.embedded
 
@@ -83,8 +84,9 @@ class Reader:
 @pytest.fixture
 async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     settings = {
+        **PATIENTLY,
         "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # as `make serve` sets it
-        "CHARTWIRE_WEBHOOK_RETRY_SECONDS": "[0, 5, 5, 5, 5, 5]",  # a slow machine may miss the second attempt
+        "CHARTWIRE_WEBHOOK_RETRY_SECONDS": str([0] + [5] * 40),  # a slow machine may miss the second attempt
     }
     async with ChartwireProcess(tmp_path / "data", settings) as server:
         shell = await asyncio.create_subprocess_exec(

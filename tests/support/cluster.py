@@ -14,13 +14,14 @@ from tests.support.journey import Journey, journey
 from tests.support.load import Load
 from tests.support.process import ChartwireProcess
 from tests.support.profile import database_url
-from tests.support.receiver import Receiver
+from tests.support.receiver import PATIENTLY, Receiver
 
 from chartwire.clock import system_clock
 from chartwire.store import deliveries, queries
 from chartwire.store.profile import run_once
 
 ENV = {
+    **PATIENTLY,
     "CHARTWIRE_NETWORKS": json.dumps([{"kind": "sandbox", "spread_seconds": 2}]),
     "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
     "CHARTWIRE_REQUESTS_PER_SECOND": "0",
@@ -91,5 +92,5 @@ async def running_cluster(
         app = await stack.enter_async_context(journey(api.base_url, api_key))
         receiver.webhook_key = await app.save_webhook(receiver.url)
         (endpoint,) = (await app.call("GET", "/v1/webhooks/endpoints"))["endpoints"]
-        await receiver.wait_for(lambda it: bool(it.pings), 30)
+        await receiver.wait_for(lambda it: bool(it.pings))
         yield Cluster(folder, made, receiver, app, Load(api.base_url, api_key, endpoint["id"]))

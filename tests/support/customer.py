@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.engine import announced, closed
 from tests.support.journey import ADDRESS, Journey, journey
 from tests.support.process import ChartwireProcess
-from tests.support.receiver import Received, Receiver
+from tests.support.receiver import PATIENTLY, Received, Receiver
 
 from chartwire.model.registry import Address, Demographics, Gender
 
@@ -21,6 +21,7 @@ JANE = Demographics(
 DOCUMENTS_EACH = 7
 
 SANDBOX = {
+    **PATIENTLY,
     "CHARTWIRE_NETWORKS": json.dumps([{"kind": "sandbox", "spread_seconds": 0}]),
     "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
     "CHARTWIRE_PATIENT_WRITES_PER_MINUTE": "0",

@@ -6,10 +6,14 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 from tests.support.process import ChartwireProcess
-from tests.support.receiver import Receiver
+from tests.support.receiver import PATIENTLY, Receiver
 
 _WRITERS = 4
-LOAD_ENV = {"CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128", "CHARTWIRE_REQUESTS_PER_SECOND": "0"}
+LOAD_ENV = {
+    **PATIENTLY,
+    "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+    "CHARTWIRE_REQUESTS_PER_SECOND": "0",
+}
 """Settings of a server that is put under load."""
 
 

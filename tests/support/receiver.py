@@ -14,6 +14,10 @@ import orjson
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+PATIENTLY = {"CHARTWIRE_WEBHOOK_TIMEOUT_SECONDS": "30", "CHARTWIRE_WEBHOOK_PING_TIMEOUT_SECONDS": "30"}
+"""Settings of a server whose receivers may take as long as there is: how soon they answer is the busy machine's to say,
+and an answer that comes too late is a failure, and for a ping the last word."""
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
