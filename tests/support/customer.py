@@ -27,8 +27,10 @@ SANDBOX = {
     "CHARTWIRE_PATIENT_WRITES_PER_MINUTE": "0",
     "CHARTWIRE_DOCUMENT_QUERIES_PER_MINUTE": "0",
     "CHARTWIRE_REQUESTS_PER_SECOND": "0",
+    "CHARTWIRE_DOWNLOAD_URL_SECONDS": "3600",
 }
-"""Settings of a server whose sandbox gives everything at once, for a receiver on this machine, without rate limits."""
+"""Settings of a server whose sandbox gives everything at once, for a receiver on this machine, without rate limits. The
+links that it gives last as long as any test, which may come to one minutes after it was made."""
 
 
 @dataclass(frozen=True, slots=True)
