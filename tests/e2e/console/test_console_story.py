@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
-from tests.support.browser import open_window, running_browser
+from tests.support.browser import Window, open_window, running_browser
 from tests.support.customer import SANDBOX
-from tests.support.engine import announced
+from tests.support.engine import announced, closed
 from tests.support.process import ChartwireProcess
 from tests.support.receiver import Answer, Receiver
 
@@ -65,7 +65,14 @@ async def see_documents_arrive(page: Page, receiver: Receiver) -> None:
     await press(page, "Ask for an invented patient")
     await expect(page.get_by_role("status")).to_contain_text("appear here as they arrive")
     await expect(page.locator(".arrivals li")).to_have_count(DOCUMENTS_EACH)
-    await receiver.wait_for(lambda it: len(announced(it.messages)) == DOCUMENTS_EACH, 30)
+    await receiver.wait_for(lambda it: len(announced(it.messages)) == DOCUMENTS_EACH)
+
+
+async def see_everything_fail(window: Window, receiver: Receiver) -> None:
+    """Watch the second query's messages until the last attempt of the last of them is written down."""
+    await receiver.wait_for(lambda it: len(closed(it.messages)) == 2)  # all messages there will be are written by now
+    await window.go("/console/events?state=waiting")
+    await expect(window.page.get_by_text("Nothing here.")).to_be_visible()
 
 
 async def find_out_why(page: Page) -> None:
@@ -107,13 +114,14 @@ async def test_from_the_first_start_to_the_end_of_an_outage(tmp_path: Path) -> N
         await press(page, "Ask for an invented patient")
         await expect(page.locator(".arrivals li")).to_have_count(12)
         await expect(page.get_by_text("A receiver fails.")).to_be_visible()
+        await see_everything_fail(window, receiver)
         await find_out_why(page)
 
         receiver.answers.clear()  # it is mended
         missed = set(announced(receiver.messages)) - had
         receiver.requests.clear()
         await replay_what_was_missed(page)
-        await receiver.wait_for(lambda it: set(announced(it.messages)) >= missed, 30)
+        await receiver.wait_for(lambda it: set(announced(it.messages)) >= missed)
         assert len(missed) == DOCUMENTS_EACH
         await follow(page, "Home")
         await expect(page.get_by_text("Nothing. Everything that was to be delivered is")).to_be_visible()
