@@ -33,7 +33,7 @@ settings = load_settings()
 DIE_AS_THE_FILE_HAS_TWO_KEYS = f"{DIE}data_keys.seal_anew = die\nrotation.rotate(settings)"
 DIE_AMID_RESEALING = f"""{DIE}
 rotation._BATCH = 3
-rotation.add_data_key(settings, system_clock(), timedelta(seconds=7))  # servers look every five
+rotation.add_data_key(settings, system_clock(), timedelta(seconds=20))  # busy servers look every five
 time.sleep((rotation.when_settled(settings, system_clock()) - system_clock()).total_seconds())
 rotation.reseal(settings, system_clock, lambda done, total: die() if done > 3 else None)"""
 
