@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
+
 from chartwire.errors import ChartwireError
 
 _STOP_SECONDS = 20
+_LAST_WORD_SECONDS = 5
+"""A process that dies has lost its connections before it is known that it has ended."""
+
 _COMMAND = (sys.executable, "-m", "chartwire")
 
 
@@ -74,8 +79,9 @@ async def run_installation(folder: Path) -> AsyncIterator[Installation]:
 async def _alive(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
     """Raises `DemoError` as soon as the process ends, whatever is being waited for."""
     body = cast("asyncio.Task[Any]", asyncio.current_task())
+    is_inside = True
     watch = asyncio.ensure_future(process.wait())
-    watch.add_done_callback(lambda done: None if done.cancelled() else body.cancel())
+    watch.add_done_callback(lambda _: body.cancel() if is_inside else None)
     try:
         yield
     except asyncio.CancelledError:
@@ -83,7 +89,14 @@ async def _alive(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
             raise
         body.uncancel()
         raise DemoError(f"Chartwire ended with status {process.returncode}") from None
+    except aiohttp.ClientError:
+        is_inside = False
+        await asyncio.wait([watch], timeout=_LAST_WORD_SECONDS)
+        if not watch.done():
+            raise
+        raise DemoError(f"Chartwire ended with status {process.returncode}") from None
     finally:
+        is_inside = False
         watch.cancel()
 
 
@@ -94,6 +107,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "CHARTWIRE_DATA_DIR": str(folder),
         "CHARTWIRE_LOG_FORMAT": "json",
         "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the demo's receiver listens there
+        "CHARTWIRE_WEBHOOK_PING_TIMEOUT_SECONDS": "30",  # it is pinged once, and a slow machine is no failure
     }
 
 
