@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.blobs import content_of
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.store.byte_threads import in_byte_thread
 from chartwire.store.disk import DiskBlobStore
@@ -88,7 +89,7 @@ async def test_who_gives_up_does_not_stop_what_a_thread_has_begun() -> None:
 
     def work() -> None:
         loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(PATIENCE_SECONDS)
         loop.call_soon_threadsafe(done.set)
 
     waiting = asyncio.create_task(in_byte_thread(work))

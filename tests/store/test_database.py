@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
-from tests.support.notes import WAIT_SECONDS, Gate, hand_in, held, keep, make_notes, on_disk, words
+from tests.support.notes import Gate, hand_in, held, keep, make_notes, on_disk, words
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.errors import ConfigurationError, StoreError
 from chartwire.store import sqlite as sqlite_module
@@ -115,7 +116,7 @@ async def test_any_exception_reaches_its_caller_and_the_writer_lives_on(
 
     expected = RuntimeError if error is StopIteration else error
     with pytest.raises(expected):
-        await asyncio.wait_for(database.write(unit), WAIT_SECONDS)
+        await asyncio.wait_for(database.write(unit), PATIENCE_SECONDS)
     await database.write(keep("next"))
     assert on_disk(path) == ["next"]
 
@@ -137,7 +138,7 @@ async def test_bells_ring_once_after_the_commit_and_not_for_what_was_rolled_back
         keep("c"),
     ]
     tasks = [asyncio.create_task(database.write(unit)) for unit in units]
-    assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
     gate.opened.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     await database.close()
@@ -151,7 +152,7 @@ async def test_a_ringer_that_fails_keeps_nobody_waiting(path: Path) -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
     database = SqliteDatabase(path, broken)
-    assert await asyncio.wait_for(database.write(keep("one", Bell.INTAKE)), WAIT_SECONDS) == "one"
+    assert await asyncio.wait_for(database.write(keep("one", Bell.INTAKE)), PATIENCE_SECONDS) == "one"
     await database.close()
     assert [type(complaint) for complaint in complaints] == [LookupError]
 
@@ -168,8 +169,8 @@ async def test_reads_see_committed_data_only_and_never_wait_for_the_writer(
 
     await database.write(keep("before"))
     writing = asyncio.create_task(database.write(slow))
-    assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
-    reads = await asyncio.wait_for(asyncio.gather(*(database.read(words) for _ in range(20))), WAIT_SECONDS)
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
+    reads = await asyncio.wait_for(asyncio.gather(*(database.read(words) for _ in range(20))), PATIENCE_SECONDS)
     assert reads == [["before"]] * 20
     gate.opened.set()
     await writing
@@ -185,7 +186,7 @@ async def test_a_read_is_one_snapshot(database: SqliteDatabase) -> None:
         return first, words(connection)
 
     reading = asyncio.create_task(database.read(twice))
-    assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
     await database.write(keep("meanwhile"))
     gate.opened.set()
     assert await reading == ([], [])
@@ -218,7 +219,7 @@ async def test_close_finishes_what_was_handed_in_and_takes_no_more(path: Path, r
     database = SqliteDatabase(path, rung.append)
     gate = Gate()
     held, *tasks = [asyncio.create_task(database.write(unit)) for unit in (gate, keep("a"), keep("b"))]
-    assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
     closing = asyncio.create_task(database.close())
     await asyncio.sleep(0)
     with pytest.raises(StoreError, match="closed"):
@@ -241,7 +242,7 @@ def holds(path: Path, content: bytes) -> bool:
 
 def comes_to_hold(path: Path, content: bytes) -> bool:
     """Looks again and again: a file tells nobody when it changes."""
-    give_up_at = time.monotonic() + WAIT_SECONDS
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not (there := holds(path, content)) and time.monotonic() < give_up_at:
         time.sleep(0.01)
     return there

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
-from tests.support.notes import WAIT_SECONDS, Gate, hand_in, held, keep, make_notes, on_disk, words
+from tests.support.notes import Gate, hand_in, held, keep, make_notes, on_disk, words
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.errors import StoreError
 from chartwire.store import sqlite as sqlite_module
@@ -49,13 +50,13 @@ def test_an_event_loop_that_is_gone_does_not_stop_the_writer(path: Path, rung: l
     async def leave() -> SqliteDatabase:
         database = SqliteDatabase(path, rung.append)
         task = asyncio.create_task(database.write(gate))
-        assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+        assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
         task.cancel()
         return database
 
     async def come_back(database: SqliteDatabase) -> None:
         gate.opened.set()
-        await asyncio.wait_for(database.write(keep("later")), WAIT_SECONDS)
+        await asyncio.wait_for(database.write(keep("later")), PATIENCE_SECONDS)
         await database.close()
 
     asyncio.run(come_back(asyncio.run(leave())))
@@ -146,7 +147,7 @@ async def test_a_lock_that_is_let_go_only_delays(database: SqliteDatabase, path:
         assert not done
         assert await database.read(words) == []
         other.execute("COMMIT")
-        assert await asyncio.wait_for(task, WAIT_SECONDS) == "patient"
+        assert await asyncio.wait_for(task, PATIENCE_SECONDS) == "patient"
 
 
 async def test_a_lock_that_is_never_let_go_is_told_to_every_caller(

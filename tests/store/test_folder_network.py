@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.profile import make_tables
 
 from chartwire.clock import system_clock
@@ -315,7 +316,7 @@ async def test_a_missing_tree_is_a_temporary_error(network: FolderNetwork) -> No
 
 async def test_a_pipe_that_nobody_writes_to_is_not_waited_for(network: FolderNetwork, tree: Path) -> None:
     os.mkfifo(write(tree / "0001" / "a.txt").parent / "pipe")
-    found = await asyncio.wait_for(listing(network, "0001"), timeout=10)
+    found = await asyncio.wait_for(listing(network, "0001"), PATIENCE_SECONDS)
     assert [document.title for document in found.documents] == ["a.txt"]
     await network.check()
 

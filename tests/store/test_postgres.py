@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 from tests.support.outbox_store import LEASE, NOW, RETENTION, VAULT, Store, bad, draft_for, good
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import PostgresServer, shared_server
 from tests.support.profile import database_url
 
@@ -190,7 +191,7 @@ async def test_a_bell_is_heard_in_other_processes_after_the_commit(start: Start)
     def unit(connection: Connection) -> None:
         ring_bell(connection, Bell.DELIVERY)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while Bell.DELIVERY not in there.bells:  # nobody may be listening yet, and then it is lost
             await here.database.write(unit)
             await asyncio.sleep(0)

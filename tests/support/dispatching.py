@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import Connection, text
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import LOOPBACK
 from tests.support.profile import open_new_database
 
@@ -34,7 +35,8 @@ SETTINGS = Settings(
     webhook_allowed_networks=[*LOOPBACK],
     webhook_retry_seconds=[0, 0.05, 0.05],
     webhook_retry_jitter=0,
-    webhook_timeout_seconds=5,
+    webhook_timeout_seconds=30,  # the longest there is: what a test holds back does not end by itself
+    webhook_ping_timeout_seconds=30,
     webhook_endpoint_concurrency=4,
 )
 RETENTION = timedelta(days=SETTINGS.payload_retention_days)
@@ -127,7 +129,7 @@ class Engine:
 
     async def until(self, sql: str, expected: object) -> None:
         """Wait, a write at a time, until the first value that `sql` gives is `expected`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await self.rows(sql))[0][0] != expected:
                 self.database.written.clear()
                 if (await self.rows(sql))[0][0] != expected:

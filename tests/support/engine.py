@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.profile import make_tables, settings_of
 from tests.support.receiver import Received, Receiver
 
@@ -65,7 +66,7 @@ class Engine:
         assert progress.query is not None
         return progress.query.id
 
-    async def wait_for_end(self, *request_ids: str, within: float = 60) -> None:
+    async def wait_for_end(self, *request_ids: str, within: float = PATIENCE_SECONDS) -> None:
         """Return once the closing message of each query has been received, and every message before it, which may
         come in later."""
         await self.receiver.wait_for(lambda receiver: set(request_ids) <= closed(receiver.messages), within)
@@ -73,7 +74,7 @@ class Engine:
             while (await self.services.webhooks.webhook_status(self.account_id)).waiting:
                 pass
 
-    async def wait_for_status(self, patient_id: str, status: QueryStatus, within: float = 60) -> None:
+    async def wait_for_status(self, patient_id: str, status: QueryStatus, within: float = PATIENCE_SECONDS) -> None:
         """Return once the patient's last query has this status."""
         async with asyncio.timeout(within):
             while (await self.progress(patient_id)).download.status is not status:
@@ -130,7 +131,7 @@ async def running_engine(
 
 
 def make_settings(folder: Path, networks: Sequence[Network], **overrides: Any) -> Settings:
-    """Settings for a test: receivers on loopback allowed, no limits, quick retries."""
+    """Settings for a test: receivers on loopback allowed, no limits, quick retries, long deadlines."""
     return Settings(
         **{
             "data_dir": folder,
@@ -146,6 +147,8 @@ def make_settings(folder: Path, networks: Sequence[Network], **overrides: Any) -
                 for network in networks
             ],
             "webhook_allowed_networks": "127.0.0.0/8,::1/128",
+            "webhook_timeout_seconds": 30,
+            "webhook_ping_timeout_seconds": 30,
             "document_retry_seconds": 0.01,
             "patient_writes_per_minute": 0,
             "document_queries_per_minute": 0,

@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 
 from chartwire.model.registry import Demographics, Gender
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 _POLL_SECONDS = 0.05
 _GENDERS = {Gender.F: "female", Gender.M: "male", Gender.O: "other", Gender.U: "unknown"}
 

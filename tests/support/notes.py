@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, text
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.store.database import Bell, Unit, ring
 from chartwire.store.sqlite import SqliteDatabase
-
-WAIT_SECONDS = 60  # how long a test waits for what must come; never reached
 
 
 def make_notes(folder: Path) -> Path:
@@ -59,7 +58,7 @@ class Gate:
     def __call__(self, connection: Connection) -> None:
         del connection
         self.reached.set()
-        assert self.opened.wait(WAIT_SECONDS)
+        assert self.opened.wait(PATIENCE_SECONDS)
 
 
 async def hand_in(database: SqliteDatabase, units: Iterable[Unit[str]]) -> list[asyncio.Task[str]]:
@@ -74,7 +73,7 @@ async def held(database: SqliteDatabase) -> AsyncIterator[Gate]:
     """The writer is held when the block starts, and let go at its end at the latest."""
     gate = Gate()
     task = asyncio.create_task(database.write(gate))
-    assert await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
     yield gate
     gate.opened.set()
     await task

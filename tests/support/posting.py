@@ -8,6 +8,8 @@ from random import Random
 from ssl import SSLContext
 from typing import Any
 
+from tests.support.patience import PATIENCE_SECONDS
+
 from chartwire.addresses import IPNetwork
 from chartwire.clock import Clock, system_clock
 from chartwire.delivery.attempt import Policy, Poster
@@ -30,7 +32,7 @@ from chartwire.store.vault import Purpose, Vault
 LOOPBACK: Sequence[IPNetwork] = (IPv4Network("127.0.0.0/8"),)
 KEY = SigningKey("abcdefghijklmnopqrstuvwxyz-_0123", bytes(range(32)), datetime(2025, 1, 1, tzinfo=UTC))
 VAULT = Vault(bytes(32))
-POLICY = Policy(timeout=5, ping_timeout=0.5, waits=(0, 5, 300), jitter=0)
+POLICY = Policy(timeout=PATIENCE_SECONDS, ping_timeout=PATIENCE_SECONDS, waits=(0, 5, 300), jitter=0)
 BODY = b'{"meta":{"messageId":"1"},"patients":[]}'
 
 

@@ -8,8 +8,7 @@ from http.client import HTTPResponse
 from typing import Any
 
 import orjson
-
-_PATIENCE_SECONDS = 60
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ async def exchange(port: int, sent: bytes) -> bytes:
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     received = bytearray()
-    async with asyncio.timeout(_PATIENCE_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             writer.write(sent)
             await writer.drain()

@@ -13,6 +13,7 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
+from tests.support.patience import PATIENCE_SECONDS
 
 PATIENTLY = {"CHARTWIRE_WEBHOOK_TIMEOUT_SECONDS": "30", "CHARTWIRE_WEBHOOK_PING_TIMEOUT_SECONDS": "30"}
 """Settings of a server whose receivers may take as long as there is: how soon they answer is the busy machine's to say,
@@ -122,11 +123,8 @@ class Receiver:
         """Pings alone."""
         return [request for request in self.requests if request.is_ping]
 
-    async def wait_for(self, predicate: Callable[["Receiver"], bool], timeout: float = 60) -> None:  # noqa: ASYNC109  as asyncio's own
-        """Return as soon as `predicate` holds, looked at after each request; raises `TimeoutError`.
-
-        A busy machine is no failure: what comes at all comes in time.
-        """
+    async def wait_for(self, predicate: Callable[["Receiver"], bool], timeout: float = PATIENCE_SECONDS) -> None:  # noqa: ASYNC109  as asyncio's own
+        """Return as soon as `predicate` holds, looked at after each request; raises `TimeoutError`."""
         async with asyncio.timeout(timeout):
             while not predicate(self):
                 self._news.clear()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import LOOPBACK
 
 from chartwire.addresses import IPNetwork
@@ -66,6 +67,6 @@ async def a_worker(
 
 async def until_heard(relay: RelayEgress, *, is_heard: bool = True) -> None:
     """Wait until the relay knows of a worker, or of none."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while relay._is_listened_to() is not is_heard:  # noqa: ASYNC110  the word comes by the broker
             await asyncio.sleep(_POLL_SECONDS)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 from structlog.testing import capture_logs
 from tests.support.client import http_client
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.people import facility_body, patient_body
 from tests.support.server import Installation, running_app, running_installation
 
@@ -252,7 +253,7 @@ async def test_a_client_that_leaves_is_no_error(installation: Installation) -> N
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        async with http_client(base_url=installation.base_url) as client, asyncio.timeout(20):
+        async with http_client(base_url=installation.base_url) as client, asyncio.timeout(PATIENCE_SECONDS):
             unanswered = 'route="/oauth/token",status="none"'
             while unanswered not in (await client.get("/metrics")).text:  # noqa: ASYNC110  nothing rings here
                 await asyncio.sleep(0.01)

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.client import http_client
 from tests.support.engine import make_settings
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.profile import make_tables
 from tests.support.receiver import Answer, Receiver
 from tests.support.server import running_app, running_installation
@@ -143,7 +144,8 @@ async def test_an_error_answer_is_told_and_not_asked_for_again(app: App) -> None
     assert len(app.receiver.messages) == 2
 
 
-async def test_no_answer_is_told_with_its_reason(tmp_path: Path) -> None:
+async def test_no_answer_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_MARGIN_SECONDS", PATIENCE_SECONDS)
     async with running(tmp_path, webhook_timeout_seconds=1) as app:
         app.receiver.answers.append(Answer(gate=asyncio.Event()))
         told = await app.sent()

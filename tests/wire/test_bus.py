@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from nats.js.api import RetentionPolicy, StreamConfig
 from tests.support.nats import Nats, running_nats
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.delivery.bus import Broker, Bus, Queue, Ticket
 from chartwire.delivery.nats.bus import NatsBus
@@ -65,12 +66,12 @@ class Taker:
             await self.gate.wait()
 
     async def until(self, holds: Callable[[list[Ticket]], object]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not holds(self.tickets):
                 self.news.clear()
                 await self.news.wait()
 
-    async def end(self, seconds: float = 5) -> None:
+    async def end(self, seconds: float = PATIENCE_SECONDS) -> None:
         await self.consumer.drain(seconds)
         await self._running
 
@@ -90,7 +91,7 @@ def count(bus: NatsBus, outcome: str) -> float:
 
 async def publish(bus: Bus, ticket_id: str, payload: bytes = b"") -> None:
     """Publish, as often as it takes."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 return await bus.publish(WORK, "post", ticket_id, payload)
@@ -99,7 +100,7 @@ async def publish(bus: Bus, ticket_id: str, payload: bytes = b"") -> None:
 
 
 async def until_up(bus: Bus) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not bus.is_up:  # noqa: ASYNC110  the broker is another process
             await asyncio.sleep(0.01)
 
@@ -112,7 +113,7 @@ async def test_each_ticket_is_taken_by_one_of_those_who_ask(broker: Nats, tag: s
         a_taker(outside) as other,
     ):
         await asyncio.gather(*(publish(inside, f"t{number}", b"%d" % number) for number in range(200)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(one.tickets) + len(other.tickets) < 200:
                 await asyncio.wait([asyncio.ensure_future(each.news.wait()) for each in (one, other)], timeout=0.1)
                 one.news.clear()
@@ -203,7 +204,7 @@ async def test_words_are_heard_by_all_who_listen(broker: Nats, tag: str) -> None
         for bus in (one, other):
             bus.hear("word", heard.append)
             await until_up(bus)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(heard) < 2:
                 await one.tell("word", "hello")
                 await asyncio.sleep(0.01)
@@ -227,7 +228,7 @@ async def test_a_broker_that_is_not_there_is_told_and_found_when_it_comes(tmp_pa
 
 
 async def test_a_consumer_ends_while_the_broker_is_away(tag: str) -> None:
-    async with asyncio.timeout(30), a_bus(Nats(Path()).url, tag, WORK) as bus, a_taker(bus):
+    async with asyncio.timeout(PATIENCE_SECONDS), a_bus(Nats(Path()).url, tag, WORK) as bus, a_taker(bus):
         assert not bus.is_up
 
 
@@ -237,7 +238,7 @@ async def test_after_a_restart_tickets_go_on_without_one_of_ours(tmp_path: Path,
         await publish(bus, "before")
         await taker.until(lambda it: len(it) == 1)
         await server.stop(signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while bus.is_up:  # noqa: ASYNC110  the broker is another process
                 await asyncio.sleep(0.01)
         if is_disk_lost:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.support.client import http_client
 from tests.support.console import Visit, add_account, add_member, visiting
 from tests.support.oidc_provider import OidcProvider, running_provider
 from tests.support.server import Installation, running_installation
@@ -34,7 +35,7 @@ async def sign_on(visit: Visit, change: Callable[[str], str] = lambda url: url) 
     begun = await visit.client.get("/console/sso")
     if begun.status_code != 303:
         return begun
-    async with httpx.AsyncClient() as elsewhere:  # our cookies are not for the provider
+    async with http_client() as elsewhere:  # our cookies are not for the provider
         back = await elsewhere.get(begun.headers["location"])
     return await visit.get(change(back.headers["location"]))
 
@@ -141,7 +142,7 @@ async def test_what_comes_back_must_be_what_was_begun_here_and_lately(tmp_path: 
             assert_refused(await other.get(seen[0]), Failure.STALE)  # it never had it
             assert_refused(await other.get("/console/sso/callback"), Failure.STALE)
             begun = await other.client.get("/console/sso")
-            async with httpx.AsyncClient() as elsewhere:
+            async with http_client() as elsewhere:
                 back = await elsewhere.get(begun.headers["location"])
             other.client.cookies.set("chartwire-sso", "00")
             assert_refused(await other.get(back.headers["location"]), Failure.STALE)

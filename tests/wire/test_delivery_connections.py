@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_network
 
 import pytest
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import read_request, serve_raw
 
 from chartwire.delivery.egress import PostAnswer, PostRequest
@@ -39,7 +40,7 @@ class Opener:
             _, connection = await loop.create_connection(Connection, "127.0.0.1", self.port)
             answered: asyncio.Future[PostAnswer] = loop.create_future()
             request = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
-            connection.exchange(request, loop.time() + 5, answered.set_result)
+            connection.exchange(request, loop.time() + PATIENCE_SECONDS, answered.set_result)
             await answered
             self.opened.append(connection)
         return self.opened[-count:]
@@ -72,7 +73,7 @@ async def test_the_connection_used_last_is_taken_first_and_none_of_another_key(o
 
 async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(opener: Opener) -> None:
     egress = HttpEgress([ip_network("127.0.0.0/8")], 1)
-    request = PostRequest(f"http://127.0.0.1:{opener.port}/", {}, b"{}", 5)
+    request = PostRequest(f"http://127.0.0.1:{opener.port}/", {}, b"{}", PATIENCE_SECONDS)
     told = await asyncio.gather(*(egress.post_timed(request) for _ in range(3)))
     await egress.close()
     assert [(answer.status, timing.is_reused) for answer, timing in told] == [(200, False), (200, True), (200, True)]
@@ -133,7 +134,7 @@ class Directory:
 
     def look_up(self, host: str) -> Sequence[str]:
         self.asked.append(host)
-        assert self.opened.wait(10)
+        assert self.opened.wait(PATIENCE_SECONDS)
         if host == "missing.example":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return ("127.0.0.1",)

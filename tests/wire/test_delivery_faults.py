@@ -12,6 +12,7 @@ import pytest
 import trustme
 from tests.support.fault_proxy import RESET_ON_CLOSE, Fault, FaultProxy, Then, fault_proxy
 from tests.support.names import FailingResolver, HangingResolver, ScriptedResolver
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import BODY, LOOPBACK
 from tests.support.receiver import read_request, serve_raw
 
@@ -46,7 +47,12 @@ async def an_egress(
 
 
 def a_request(
-    port: int, *, url: str = "http://127.0.0.1", deadline: float = 5, body: bytes = BODY, tls: TlsProfile | None = None
+    port: int,
+    *,
+    url: str = "http://127.0.0.1",
+    deadline: float = PATIENCE_SECONDS,
+    body: bytes = BODY,
+    tls: TlsProfile | None = None,
 ) -> PostRequest:
     return PostRequest(f"{url}:{port}/hook", {"content-type": "application/json"}, body, deadline, tls)
 
@@ -69,7 +75,7 @@ def answering(*pieces: bytes) -> Handler:
     return handle
 
 
-async def post_to(handler: Handler, deadline: float = 5, body: bytes = BODY) -> PostAnswer:
+async def post_to(handler: Handler, deadline: float = PATIENCE_SECONDS, body: bytes = BODY) -> PostAnswer:
     async with serve_raw(handler) as port, an_egress() as egress:
         return await egress.post(a_request(port, deadline=deadline, body=body))
 
@@ -80,7 +86,7 @@ async def a_faulty_way(fault: Fault) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-async def post_through(fault: Fault, deadline: float = 5) -> PostAnswer:
+async def post_through(fault: Fault, deadline: float = PATIENCE_SECONDS) -> PostAnswer:
     async with a_faulty_way(fault) as proxy, an_egress() as egress:
         return await egress.post(a_request(proxy.port, deadline=deadline))
 
@@ -295,7 +301,7 @@ async def test_a_cancelled_post_leaves_no_connection_whose_answer_another_could_
 @pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb", "a\0b", "☃"])
 async def test_a_header_that_would_be_another_is_not_sent(value: str) -> None:
     async with serve_raw(answer_all) as port, an_egress() as egress:
-        answer = await egress.post(PostRequest(f"http://127.0.0.1:{port}/", {"x": value}, BODY, 5))
+        answer = await egress.post(PostRequest(f"http://127.0.0.1:{port}/", {"x": value}, BODY, PATIENCE_SECONDS))
     assert answer.failure is Outcome.PROTOCOL
 
 

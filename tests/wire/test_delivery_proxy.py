@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 from tests.support.names import ScriptedResolver
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import BODY, LOOPBACK
 from tests.support.receiver import read_request, serve_raw
 
@@ -93,7 +94,7 @@ async def an_egress(proxy_url: str, ssl_context: ssl.SSLContext | None = None) -
 
 
 def a_request(url: str) -> PostRequest:
-    return PostRequest(url, {}, BODY, 5)
+    return PostRequest(url, {}, BODY, PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])

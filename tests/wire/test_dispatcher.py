@@ -56,7 +56,7 @@ async def test_what_another_process_wrote_is_found_without_a_bell(engine: Engine
         await receiver.wait_for(lambda them: len(them.pings) == 1)
         engine.database.dispatcher = None
         await engine.append(account)
-        await receiver.wait_for(lambda them: len(them.messages) == 1, timeout=5)
+        await receiver.wait_for(lambda them: len(them.messages) == 1)
 
 
 # --- failures and retries ---------------------------------------------------------------------------------------------

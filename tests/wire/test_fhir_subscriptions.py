@@ -15,6 +15,7 @@ from fhir.resources.R4B.subscription import Subscription
 from sqlalchemy import Connection, text
 from tests.support.client import http_client
 from tests.support.engine import Engine, closed, make_settings
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.profile import database_url, make_tables
 from tests.support.receiver import Answer, Received, Receiver
 from tests.support.scripted_network import ScriptedNetwork, as_network
@@ -102,7 +103,7 @@ class Scene:
         return answer.json()
 
     async def wait_for_status(self, subscription_id: str, status: str) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (known := await self.read(subscription_id))["status"] != status:
                 pass
         return known
@@ -115,7 +116,7 @@ class Scene:
             self.added += 1
             self.network.add(f"k{self.added}", **listed)
         request_id = await self.engine.start_query(patient_id)
-        await self.engine.receiver.wait_for(lambda it: request_id in closed(it.messages), 20)
+        await self.engine.receiver.wait_for(lambda it: request_id in closed(it.messages))
         return patient_id
 
     def notifications(self, kind: str = "event-notification", of: str | None = None) -> list[Received]:
@@ -135,7 +136,7 @@ class Scene:
             found = self.notifications(kind, of)
             return sum(len(numbers(each.json)) or 1 for each in found) >= count
 
-        await self.receiver.wait_for(enough, 20)
+        await self.receiver.wait_for(enough)
         return self.notifications(kind, of)
 
     async def rows(self, sql: str) -> list[Any]:
@@ -356,7 +357,7 @@ async def test_a_query_that_asks_for_silence_is_no_event(scene: Scene) -> None:
     scene.network.add("silent")
     patient_id = await scene.engine.add_patient()
     await scene.engine.start_query(patient_id, {"disableWHFlag": "true"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await scene.engine.progress(patient_id)).download.status.value != "completed":
             pass
     await scene.bring()
@@ -407,7 +408,7 @@ async def test_a_heartbeat_is_sent_when_nothing_else_was_for_a_period(scene: Sce
 
 async def settled(scene: Scene) -> None:
     """Return once nothing is being sent: what an answer means has been written down."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await scene.rows("SELECT count(*) FROM delivery WHERE state = 'waiting'"))[0][0]:
             pass
 
@@ -425,7 +426,7 @@ async def test_a_subscription_ends_when_it_says_so(scene: Scene) -> None:
     await scene.bring()
     await settled(scene)
     assert not scene.notifications()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await scene.rows("SELECT 1 FROM subscription WHERE due_at IS NOT NULL"):
             pass
 
@@ -440,7 +441,7 @@ async def test_a_notification_that_fails_is_repeated_under_its_id(scene: Scene) 
     told = await scene.wait_for(3)
     assert len({each.message_id for each in told}) == 1
     assert {tuple(numbers(each.json)) for each in told} == {(1,)}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while "error" in (known := await scene.read(made)):
             pass
     assert known["status"] == "active"

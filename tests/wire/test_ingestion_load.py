@@ -70,7 +70,7 @@ async def test_a_listing_of_many_parts_is_told_whole_and_is_known_afterwards(
             await _switch_to_on_completion(engine)
         patient_id = await engine.add_patient()
         await engine.start_query(patient_id, {"case": "7"})
-        await receiver.wait_for(lambda it: len(announced(it.messages)) == 510, timeout=60)
+        await receiver.wait_for(lambda it: len(announced(it.messages)) == 510)
         assert len(set(announced(receiver.messages))) == 510
         assert all(message.json["meta"]["data"] == {"case": "7"} for message in receiver.messages)
         await engine.wait_for_end(await engine.start_query(patient_id))  # in this mode or that, nothing is to be told

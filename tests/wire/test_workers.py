@@ -16,6 +16,7 @@ import trustme
 from nats.aio.msg import Msg
 from tests.support.dispatching import SETTINGS, Engine, open_engine
 from tests.support.nats import Nats, running_nats
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import BODY, KEY, LOOPBACK, POLICY, VAULT, a_delivery
 from tests.support.receiver import Answer, Receiver
 from tests.support.workers import a_relay, a_worker, until_heard
@@ -69,12 +70,12 @@ def a_poster(relay: RelayEgress) -> Poster:
 async def post(relay: RelayEgress, request: PostRequest) -> PostAnswer | None:
     future: asyncio.Future[PostAnswer | None] = asyncio.get_running_loop().create_future()
     relay.send(request, lambda answer, _: future.set_result(answer))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await future
 
 
 def a_request(url: str, body: bytes = BODY) -> PostRequest:
-    return PostRequest(url, {"content-type": "application/json", "webhook-id": "m1"}, body, 5)
+    return PostRequest(url, {"content-type": "application/json", "webhook-id": "m1"}, body, PATIENCE_SECONDS)
 
 
 def tickets(bus: NatsBus, outcome: str) -> float:
@@ -83,7 +84,7 @@ def tickets(bus: NatsBus, outcome: str) -> float:
 
 
 async def until_counted(bus: NatsBus, outcome: str, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while tickets(bus, outcome) < count:  # noqa: ASYNC110  it is counted wherever it happens
             await asyncio.sleep(0.01)
 
