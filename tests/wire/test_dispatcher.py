@@ -13,6 +13,7 @@ from tests.support.dispatching import OF_DOCUMENTS, RETENTION, Engine, open_engi
 from tests.support.receiver import Answer, Receiver
 
 from chartwire.clock import system_clock
+from chartwire.delivery import dispatcher as dispatcher_module
 from chartwire.delivery.dispatcher import back_off
 from chartwire.delivery.retention import Retention
 from chartwire.model.webhook import EventType
@@ -27,15 +28,15 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 # --- the good way -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_message_goes_out_when_it_is_committed_signed_and_once(engine: Engine) -> None:
+async def test_a_message_goes_out_when_it_is_committed_signed_and_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "_POLL_SECONDS", 3600.0)  # nothing is looked for that no bell tells of
     async with Receiver() as receiver, engine.dispatch():
         account = await engine.new_account(receiver.url)
         receiver.webhook_key = (await engine.service.get_settings(account)).key
         await receiver.wait_for(lambda them: len(them.pings) == 1)
-        started = asyncio.get_running_loop().time()
         (message_id,) = await engine.append(account)
-        await receiver.wait_for(lambda them: len(them.messages) == 1)
-        assert receiver.messages[0].at - started < 0.8  # well under the poll: the bell was heard
         await engine.until_delivered(1)
     assert receiver.messages[0].message_id == message_id
     assert receiver.refused == 0
@@ -147,11 +148,9 @@ async def test_an_endpoint_that_hangs_does_not_hold_up_another(engine: Engine) -
         hanging.answers.extend([Answer(gate=gate)] * 100)
         await engine.append(stuck, 50)
         await hanging.wait_for(lambda them: len(them.messages) == 4)
-        started = asyncio.get_running_loop().time()
         await engine.append(well, 20)
         await healthy.wait_for(lambda them: len(them.messages) == 20)
-        assert asyncio.get_running_loop().time() - started < 2
-        assert len(hanging.messages) == 4  # its own limit of attempts in flight
+        assert len(hanging.messages) == 4  # its own limit of attempts in flight: none has ended and made room
         gate.set()
         await engine.until_delivered(70)
 
