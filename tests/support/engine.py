@@ -111,7 +111,10 @@ def announced(messages: Sequence[Received]) -> list[str]:
 async def running_engine(
     folder: Path, networks: Sequence[Network], receiver: Receiver, *, clock: Clock = system_clock, **overrides: Any
 ) -> AsyncIterator[Engine]:
-    """An installation that asks `networks`; on a folder that was used before it goes on with what is there."""
+    """An installation that asks `networks`; on a folder that was used before it goes on with what is there.
+
+    The ping of a new one has been answered, and that has been written down: nothing is under way.
+    """
     settings = make_settings(folder, networks, **overrides)
     make_tables(settings.data_dir)
     account_id = run_once(settings.database, _account)
@@ -126,7 +129,9 @@ async def running_engine(
         webhook = await services.webhooks.get_settings(account_id)
         if webhook.url is None:
             webhook = await services.webhooks.save_url(account_id, receiver.url)
-            await receiver.wait_for(lambda it: bool(it.pings))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (await services.webhooks.webhook_status(account_id)).enabled:
+                    pass
         yield Engine(services, receiver, account_id, facility.id, str(webhook.key))
 
 
