@@ -11,6 +11,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import read_request, serve_raw
 
 from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.http import line
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.http.connection import Connection
 from chartwire.delivery.http.destination import Origin
@@ -71,7 +72,10 @@ async def test_the_connection_used_last_is_taken_first_and_none_of_another_key(o
     assert pool.take(a_key("a")) is None
 
 
-async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(opener: Opener) -> None:
+async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "_PATIENCE_SECONDS", PATIENCE_SECONDS)  # an answer may take long here
     egress = HttpEgress([ip_network("127.0.0.0/8")], 1)
     request = PostRequest(f"http://127.0.0.1:{opener.port}/", {}, b"{}", PATIENCE_SECONDS)
     told = await asyncio.gather(*(egress.post_timed(request) for _ in range(3)))
