@@ -175,7 +175,8 @@ async def test_of_a_request_that_failed_the_steps_up_to_there_are_timed() -> Non
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         refused = await post(f"http://127.0.0.1:{unused.getsockname()[1]}/")
-    unknown = await post("http://nobody.invalid/")
+    async with a_poster(resolver=ScriptedResolver({})) as poster:
+        unknown = await poster.attempt(a_delivery("http://nobody.invalid/"))
 
     def steps(result: AttemptResult) -> tuple[bool, ...]:
         return tuple(micros is not None for micros in result.timing[1:])
