@@ -374,6 +374,7 @@ async def test_a_link_gives_the_document_without_a_key(
 async def test_a_link_expires(
     client: httpx.AsyncClient, anybody: httpx.AsyncClient, installation: Installation, shelf: Shelf, key: str
 ) -> None:
+    installation.clock.stop()
     url = await link(client, (await shelf.add(key, "p1")).file_name)
     installation.clock.advance(seconds=170)
     assert (await anybody.get(url)).status_code == 200
@@ -462,6 +463,7 @@ async def written_messages(installation: Installation) -> list[tuple[str, Any]]:
 async def test_links_to_all_current_documents_are_sent_by_webhook(
     client: httpx.AsyncClient, anybody: httpx.AsyncClient, installation: Installation, shelf: Shelf, key: str
 ) -> None:
+    installation.clock.stop()
     document = await shelf.add(key, "p1", b"1")
     await shelf.add(key, "p1", b"2", status=DocumentStatus.SUPERSEDED)
     answer = await client.post(f"{DOCUMENTS}/download-url/bulk", params=P1, json={"metadata": {"k": "v"}})
