@@ -199,7 +199,8 @@ async def test_what_is_not_what_was_exported_is_refused(source: Settings, tmp_pa
             path = state / "tables" / "patient.jsonl"
             path.write_bytes(path.read_bytes() * 2)
         case "document":
-            blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+            content = blob.read_bytes()
+            blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         case "document away":
             blob.unlink()
         case "list":
