@@ -7,20 +7,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.blobs import LIMIT, MEBIBYTE, content_of, fetch, file_of, files_in, keep, stream
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.errors import ConfigurationError, DocumentTooLargeError, StoreError
 from chartwire.store.blobs import open_blob_store
 from chartwire.store.disk import DiskBlobStore
-from chartwire.store.sealed_file import CHUNK_BYTES
+from chartwire.store.sealed_file import CHUNK_BYTES, SealedReader, SealedWriter
 from chartwire.store.vault import Vault
 
 pytestmark = pytest.mark.embedded
@@ -61,23 +64,29 @@ async def test_content_comes_back_with_its_digests_size_and_head(store: DiskBlob
     assert await store.exists(blob.sha256)
 
 
-async def test_one_huge_part_is_taken_without_keeping_the_event_loop(store: DiskBlobStore) -> None:
-    content = content_of(16 * MEBIBYTE)
-    turns = 0
+async def test_one_huge_part_is_taken_without_keeping_the_event_loop(
+    store: DiskBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No piece is worked on before the event loop has had a turn for it: a loop that is kept has none."""
+    content, loop, turns = content_of(16 * MEBIBYTE), asyncio.get_running_loop(), 0
 
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
+    def after_a_turn(work: Callable[..., Any]) -> Callable[..., Any]:
+        def wait_and_work(*arguments: Any) -> Any:
+            nonlocal turns
+            turned = threading.Event()
+            loop.call_soon_threadsafe(turned.set)
+            assert turned.wait(PATIENCE_SECONDS)
             turns += 1
-            await asyncio.sleep(0)
+            return work(*arguments)
 
-    counter = asyncio.create_task(count_turns())
+        return wait_and_work
+
+    monkeypatch.setattr(SealedWriter, "write", after_a_turn(SealedWriter.write))
+    monkeypatch.setattr(SealedReader, "_open_chunks", after_a_turn(SealedReader._open_chunks))
     blob = await keep(store, content)
-    assert turns >= 16 * 4  # at least once per 256 KiB
-    turns = 0
+    assert turns == 16 * 4  # once per 256 KiB
     assert len([piece async for piece in store.read(blob.sha256)]) == 16 * 4
-    assert turns >= 16 * 4
-    counter.cancel()
+    assert turns == 2 * 16 * 4
 
 
 @settings(max_examples=60, deadline=None)
