@@ -176,8 +176,9 @@ async def test_a_full_disk_is_told_to_every_caller_and_the_writer_lives_on(
         return "limited"
 
     for attempt in range(3):
-        units = [leave_two_pages, keep("small"), keep(f"big {attempt}" * 10_000)]
-        answers = await asyncio.gather(*map(database.write, units), return_exceptions=True)
+        async with held(database):
+            tasks = await hand_in(database, [leave_two_pages, keep("small"), keep(f"big {attempt}" * 10_000)])
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
         kept = [answer for answer in answers if isinstance(answer, str) and answer != "limited"]
         assert on_disk(path) == kept  # who was told that it is kept finds it, and nobody else
         assert isinstance(answers[2], OperationalError)

@@ -62,7 +62,10 @@ class Gate:
 
 
 async def hand_in(database: SqliteDatabase, units: Iterable[Unit[str]]) -> list[asyncio.Task[str]]:
-    """One caller for each unit; when this returns, all units are in the writer's queue, in this order."""
+    """One caller for each unit; when this returns, all units are in the writer's queue, in this order.
+
+    They are one group if the writer is held meanwhile: else it may begin with the first before the last is there.
+    """
     tasks = [asyncio.create_task(database.write(unit)) for unit in units]
     await asyncio.sleep(0)  # lets each task run up to where it waits
     return tasks
