@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.clock import system_clock
 from chartwire.errors import PermanentNetworkError
@@ -65,19 +66,25 @@ async def test_asking_again_lists_the_same_documents() -> None:
 
 
 async def test_documents_arrive_one_after_the_other_and_none_waits_for_another() -> None:
+    now = NOON
+    network = sandbox(600, lambda: now)
+    documents = await documents_of(network, "chris")
+    for number, document in enumerate(documents):
+        now = NOON + timedelta(seconds=100 * number)
+        later = [asyncio.create_task(read(network, each)) for each in reversed(documents[number + 1 :])]
+        for arrived in (document, *documents[: number + 1]):
+            assert await read(network, arrived)
+        assert not any(reading.done() for reading in later)
+        for reading in later:
+            reading.cancel()
+        await asyncio.gather(*later, return_exceptions=True)
+    assert network.limits.concurrency >= 64
+
+
+async def test_whoever_waits_for_a_document_gets_it_when_it_arrives() -> None:
     network = sandbox(0.6)
     documents = await documents_of(network, "chris")
-    await asyncio.gather(*[read(sandbox(0), document) for document in await documents_of(sandbox(0), "chris")])
-    arrived: list[str] = []
-
-    async def fetch(document: RemoteDocument) -> None:
-        await read(network, document)
-        arrived.append(document.key)
-
-    async with asyncio.timeout(20):
-        await asyncio.gather(*[fetch(document) for document in reversed(documents)])
-    assert arrived == [document.key for document in documents]
-    assert network.limits.concurrency >= 64
+    assert all(await asyncio.gather(*[read(network, document) for document in documents]))
 
 
 async def test_each_document_has_its_own_moment_of_arrival() -> None:
@@ -90,7 +97,7 @@ async def test_a_document_whose_moment_has_passed_comes_at_once() -> None:
     """A restart in between changes nothing: the moment was kept with the listed document."""
     documents = await documents_of(sandbox(600, lambda: NOON), "andreas")
     later = sandbox(600, lambda: NOON + timedelta(seconds=600))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await read(later, documents[-1])
 
 
