@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.support.documents import LIMIT, a_document, chunks
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.errors import BadRequestError
 from chartwire.formats.rendering import MEMORY_BYTES
@@ -53,7 +54,7 @@ async def test_a_document_that_takes_all_memory_takes_only_its_own(blobs: BlobSt
 
 
 async def test_what_follows_a_document_that_was_given_up_is_converted(blobs: BlobStore) -> None:
-    converter = Converter(blobs, seconds=10)
+    converter = Converter(blobs, seconds=PATIENCE_SECONDS)
     broken, sound = await keep(blobs, b"<note/>"), await keep(blobs, narrative("Walk more"))
     for _ in range(3):  # more than there are places
         with pytest.raises(BadRequestError, match="Only C-CDA"):
