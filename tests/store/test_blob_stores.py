@@ -10,7 +10,7 @@ import obstore
 import pytest
 import pytest_asyncio
 from tests.support.blobs import LIMIT, MEBIBYTE, content_of, fetch, files_in, keep, stream
-from tests.support.ports import free_port
+from tests.support.ports import closed_port
 from tests.support.seaweed import ObjectStore, running_object_store
 
 from chartwire.errors import ConfigurationError, DocumentTooLargeError, SealBrokenError, StoreError
@@ -191,11 +191,12 @@ async def test_a_store_that_is_away_is_said_so_without_its_address(
 ) -> None:
     for name, value in objects.environment().items():
         monkeypatch.setenv(name, value)
-    away = open_blob_store(f"s3://none/x?endpoint=http://127.0.0.1:{free_port()}", Vault(bytes(32)), tmp_path)
-    for attempt in (away.check(), keep(away, b"x"), fetch(away, ABSENT)):
-        with pytest.raises(StoreError, match="object store failed") as caught:
-            await attempt
-        assert "127.0.0.1" not in str(caught.value)
+    with closed_port() as port:
+        away = open_blob_store(f"s3://none/x?endpoint=http://127.0.0.1:{port}", Vault(bytes(32)), tmp_path)
+        for attempt in (away.check(), keep(away, b"x"), fetch(away, ABSENT)):
+            with pytest.raises(StoreError, match="object store failed") as caught:
+                await attempt
+            assert "127.0.0.1" not in str(caught.value)
     assert files_in(tmp_path) == []
 
 

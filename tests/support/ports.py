@@ -1,10 +1,12 @@
-"""Ports for servers that a test starts."""
+"""Ports for servers that a test starts, and for those that nobody does."""
 
 import fcntl
 import os
 import random
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -47,3 +49,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections: it is taken, and nobody listens on it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

@@ -12,6 +12,7 @@ import pytest_asyncio
 from nats.js.api import RetentionPolicy, StreamConfig
 from tests.support.nats import Nats, running_nats
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ports import closed_port
 
 from chartwire.delivery.bus import Broker, Bus, Queue, Ticket
 from chartwire.delivery.nats.bus import NatsBus
@@ -228,8 +229,9 @@ async def test_a_broker_that_is_not_there_is_told_and_found_when_it_comes(tmp_pa
 
 
 async def test_a_consumer_ends_while_the_broker_is_away(tag: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS), a_bus(Nats(Path()).url, tag, WORK) as bus, a_taker(bus):
-        assert not bus.is_up
+    with closed_port() as port:
+        async with asyncio.timeout(PATIENCE_SECONDS), a_bus(f"nats://127.0.0.1:{port}", tag, WORK) as bus, a_taker(bus):
+            assert not bus.is_up
 
 
 @pytest.mark.parametrize("is_disk_lost", [False, True])

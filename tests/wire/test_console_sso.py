@@ -10,6 +10,7 @@ import httpx
 from tests.support.client import http_client
 from tests.support.console import Visit, add_account, add_member, visiting
 from tests.support.oidc_provider import OidcProvider, running_provider
+from tests.support.ports import closed_port
 from tests.support.server import Installation, running_installation
 
 from chartwire.api.console.words import SIGN_ON_FAILURES
@@ -245,11 +246,10 @@ async def test_without_a_provider_there_is_no_such_way(tmp_path: Path) -> None:
 
 
 async def test_a_provider_that_is_down_says_so_and_passwords_work(tmp_path: Path) -> None:
-    async with running_provider() as provider:
-        pass
-    async with signing_on(tmp_path, provider) as installation:
-        await add_member(installation, await add_account(installation), EMAIL)
-        async with visiting(installation, EMAIL) as visit:
-            assert EMAIL in await whoami(visit)
-            assert (await visit.get((await visit.post("/console/sign-out")).headers["location"])).status_code == 200
-            assert_refused(await visit.get("/console/sso"), Failure.UNREACHABLE)
+    with closed_port() as port:
+        async with signing_on(tmp_path, OidcProvider(f"http://127.0.0.1:{port}")) as installation:
+            await add_member(installation, await add_account(installation), EMAIL)
+            async with visiting(installation, EMAIL) as visit:
+                assert EMAIL in await whoami(visit)
+                assert (await visit.get((await visit.post("/console/sign-out")).headers["location"])).status_code == 200
+                assert_refused(await visit.get("/console/sso"), Failure.UNREACHABLE)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.support.engine import make_settings, running_engine
 from tests.support.nats import Nats, running_nats
-from tests.support.ports import free_port
+from tests.support.ports import closed_port
 from tests.support.profile import make_tables
 from tests.support.receiver import Receiver
 from tests.support.scripted_network import ScriptedNetwork
@@ -71,11 +71,12 @@ async def test_a_ticket_brings_a_step_that_nobody_looked_for(
 
 async def test_without_its_ticket_a_step_is_found_in_the_database(tmp_path: Path) -> None:
     network = ScriptedNetwork("mercy")
-    async with (
-        Receiver() as receiver,
-        running_engine(tmp_path, [network], receiver, nats_url=f"nats://127.0.0.1:{free_port()}") as engine,
-    ):
-        await engine.wait_for_end(await engine.start_query(await engine.add_patient()))
+    with closed_port() as port:
+        async with (
+            Receiver() as receiver,
+            running_engine(tmp_path, [network], receiver, nats_url=f"nats://127.0.0.1:{port}") as engine,
+        ):
+            await engine.wait_for_end(await engine.start_query(await engine.add_patient()))
     assert network.asked == 1
 
 
