@@ -22,10 +22,12 @@ _POLL_SECONDS = 0.01
 
 @asynccontextmanager
 async def a_bus(url: str, transport: Transport, *, is_inside: bool) -> AsyncIterator[NatsBus]:
-    """The bus of an installation."""
+    """The bus of an installation, which is up: it starts without a broker that is slow to answer."""
     queues = (POSTINGS, ANSWERS) if is_inside else ()
     bus = await NatsBus(Broker([url]), transport.tag, queues, Metrics()).start()
     try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await bus.line()
         yield bus
     finally:
         await bus.close()
