@@ -15,12 +15,14 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import closed_port
 
 from chartwire.delivery.bus import Broker, Bus, Queue, Ticket
+from chartwire.delivery.nats import connecting
 from chartwire.delivery.nats.bus import NatsBus
 from chartwire.errors import BusError, ConfigurationError
 from chartwire.ids import url_safe
 from chartwire.telemetry import Metrics
 
-WORK = Queue("work", ack_wait=0.6, max_age=60, lanes=("post",))
+WORK = Queue("work", ack_wait=2, max_age=60, lanes=("post",))
+"""A ticket is extended three times within its deadline: a machine that stands still for longer gets it twice."""
 
 pytestmark = [pytest.mark.embedded, pytest.mark.asyncio(loop_scope="module")]
 
@@ -151,9 +153,9 @@ async def test_a_ticket_that_was_not_followed_comes_again_and_says_so(broker: Na
     async with a_bus(broker.url, tag, WORK) as bus, a_taker(bus) as taker:
         taker.fail_next = 1
         await publish(bus, "t")
-        await taker.until(lambda it: len(it) == 2)
-        assert [(each.id, each.count) for each in taker.tickets] == [("t", 1), ("t", 2)]
-        assert count(bus, "redelivered") == 1
+        await taker.until(lambda it: len(it) > 1)
+        assert [(each.id, each.count) for each in taker.tickets[:2]] == [("t", 1), ("t", 2)]
+        assert count(bus, "redelivered") == len(taker.tickets) - 1
 
 
 async def test_a_ticket_that_takes_long_is_not_handed_to_another_meanwhile(broker: Nats, tag: str) -> None:
@@ -264,6 +266,13 @@ async def test_a_stream_that_was_set_otherwise_is_mended(broker: Nats, tag: str)
     assert (config.max_age, config.duplicate_window) == (WORK.max_age, WORK.max_age)
 
 
+@pytest.fixture
+def patient_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is slow to answer is not taken to be away: a start that goes on without it is not stopped."""
+    monkeypatch.setattr(connecting, "_CONNECT_SECONDS", PATIENCE_SECONDS)
+
+
+@pytest.mark.usefixtures("patient_bus")
 async def test_a_stream_that_cannot_be_mended_stops_the_start(broker: Nats, tag: str) -> None:
     name = NatsBus(Broker([broker.url]), tag, (), Metrics()).stream_name(WORK)
     client = await nats.connect(broker.url)
@@ -273,6 +282,7 @@ async def test_a_stream_that_cannot_be_mended_stops_the_start(broker: Nats, tag:
         await NatsBus(Broker([broker.url]), tag, [WORK], Metrics()).start()
 
 
+@pytest.mark.usefixtures("patient_bus")
 async def test_replicas_that_the_broker_cannot_give_stop_the_start(broker: Nats, tag: str) -> None:
     with pytest.raises(ConfigurationError, match="the broker refuses it: replicas > 1 not supported"):
         await NatsBus(Broker([broker.url], replicas=3), tag, [WORK], Metrics()).start()
@@ -282,7 +292,8 @@ async def test_wrong_credentials_are_told_without_saying_them(tmp_path: Path, ta
     options = {"authorization": {"users": [{"user": "clinic", "password": "right"}]}}
     async with running_nats(tmp_path / "nats", options) as server:
         address = server.url.replace("nats://", "nats://clinic:wrong@")
-        async with a_bus(address, tag, WORK) as bus:
-            assert bus.trouble() == "the broker refuses these credentials"
+        async with a_bus(address, tag, WORK) as bus, asyncio.timeout(PATIENCE_SECONDS):
+            while bus.trouble() != "the broker refuses these credentials":  # noqa: ASYNC110  it may be late to say so
+                await asyncio.sleep(0.01)
         async with a_bus(address.replace("wrong", "right"), tag, WORK) as bus:
             await until_up(bus)
