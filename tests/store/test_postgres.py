@@ -26,7 +26,7 @@ from tests.support.profile import database_url
 from chartwire.clock import system_clock
 from chartwire.errors import StoreError
 from chartwire.model.webhook import DeliveryFilter, Endpoint, EventType
-from chartwire.store import claims, deliveries, feed, history, outbox, registry, replays, ring, schema
+from chartwire.store import claims, deliveries, feed, history, outbox, postgres, registry, replays, ring, schema
 from chartwire.store.claims import Room
 from chartwire.store.database import Bell, lock_account, ping
 from chartwire.store.database import ring as ring_bell
@@ -198,7 +198,8 @@ async def test_a_bell_is_heard_in_other_processes_after_the_commit(start: Start)
     assert set(there.bells) == {Bell.DELIVERY}
 
 
-async def test_work_goes_on_after_the_server_was_started_again() -> None:
+async def test_work_goes_on_after_the_server_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
     server = PostgresServer()
     try:
         server.start()
@@ -211,6 +212,7 @@ async def test_work_goes_on_after_the_server_was_started_again() -> None:
         await asyncio.to_thread(server.start)
         assert len(await waiting) == 1
         await asyncio.to_thread(server.stop)
+        monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", 0.1)
         with pytest.raises(StoreError, match="not to be had"):
             await database.read(ping)
         await database.close()

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port
 
-_START_SECONDS = 30
 _POLL_SECONDS = 0.02
 
 
@@ -36,7 +36,7 @@ class Nats:
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
         with (self.folder / "nats.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(program, "-c", str(config), stdout=log, stderr=log)
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await self._answers():
                 assert self._process.returncode is None, (self.folder / "nats.log").read_text()
                 await asyncio.sleep(_POLL_SECONDS)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
-_START_SECONDS = 30
 _POLL_SECONDS = 0.02
 _USER = "chartwire"
 
@@ -52,7 +52,7 @@ async def running_pooler(server: PostgresServer, size: int) -> AsyncIterator[Poo
             PROGRAM, folder / "pgbouncer.ini", stdout=log, stderr=log, cwd="/", **identity
         )
     try:
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await _answers(pooler):
                 assert process.returncode is None, (folder / "pgbouncer.log").read_text()
                 await asyncio.sleep(_POLL_SECONDS)

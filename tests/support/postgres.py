@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port
 
 _START_SECONDS = 60
@@ -150,7 +151,7 @@ def _stop_with_parent() -> None:
 
 
 async def _execute(url: str, sql: str) -> None:
-    connection = await asyncpg.connect(url, timeout=_START_SECONDS)
+    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         await connection.execute(sql)
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.console import add_account, add_member, visiting
 from tests.support.engine import ACTOR, Engine, running_engine
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.profile import database_url
 from tests.support.receiver import Receiver
 from tests.support.scripted_network import ScriptedNetwork
@@ -18,6 +19,7 @@ from tests.support.server import Installation, running_installation
 
 from chartwire.errors import NotFoundError
 from chartwire.model.operations import Worker
+from chartwire.services import presence
 from chartwire.services.listing import Asked
 from chartwire.services.operations import Operations
 from chartwire.store import operations
@@ -36,7 +38,8 @@ async def look(engine: Engine) -> Operations:
     return await engine.services.console.operations.look(engine.account_id)
 
 
-async def test_a_process_says_that_it_is_there_and_goodbye(tmp_path: Path) -> None:
+async def test_a_process_says_that_it_is_there_and_goodbye(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_FAREWELL_SECONDS", PATIENCE_SECONDS)  # else it may be forgotten later
     async with Receiver() as receiver, running_engine(tmp_path, [ScriptedNetwork("mercy")], receiver) as engine:
         while not (found := await look(engine)).workers:
             pass
