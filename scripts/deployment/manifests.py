@@ -1,21 +1,37 @@
 """Rules for what the Helm chart renders."""
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from scripts.deployment.program import unknown_metrics, wrong_command
 
 Manifest = Mapping[str, Any]
-_ALL_KINDS = {
-    *("Deployment", "Job", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
-    *("NetworkPolicy", "Ingress"),
-}
+WORKERS_KINDS = frozenset(
+    {"Deployment", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
+)
+ALL_KINDS = WORKERS_KINDS | {"Job", "Service", "Ingress"}
+
+_OF_A_WORKER = {"nats_url", "transport.key"}
+"""The keys of a Secret that a worker has a use for."""
+
+_NOT_OF_A_WORKER = ("DATABASE", "MASTER_KEY", "BLOB", "CONFIG", "AWS_")
+"""Parts of the names of variables that would lead to the database or to documents."""
+
+_NETWORK = {"nats": ("10.20.0.5", 4222), "database": ("10.20.0.6", 5432), "bucket": ("10.20.1.7", 443)}
+METADATA = ("169.254.169.254", 80)
+RECEIVER = ("93.184.215.14", 443)
 
 
-def check_manifests(manifests: list[Manifest]) -> Iterator[str]:
+def values_of_network() -> dict[str, Any]:
+    """Values for `networkPolicy` with a place for each server, which `check_workers` looks for."""
+    return {name: {"cidr": f"{address}/32", "port": port} for name, (address, port) in _NETWORK.items()}
+
+
+def check_manifests(manifests: list[Manifest], kinds: frozenset[str]) -> Iterator[str]:
     """Pods are bounded, watched and without rights; whatever selects something selects what is there."""
-    kinds = {manifest["kind"] for manifest in manifests}
-    yield from (f"there is no {kind}" for kind in sorted(_ALL_KINDS - kinds))
+    there = {manifest["kind"] for manifest in manifests}
+    yield from (f"there is no {kind}" for kind in sorted(kinds - there))
     pods = [manifest["spec"]["template"] for manifest in manifests if manifest["kind"] in {"Deployment", "Job"}]
     for manifest in manifests:
         name = f"{manifest['kind']} {manifest['metadata']['name']}"
@@ -96,3 +112,52 @@ def _check_autoscaler(spec: Manifest, manifests: list[Manifest]) -> Iterator[str
     for metric in spec["metrics"]:
         if metric["type"] == "External":
             yield from unknown_metrics(metric["external"]["metric"]["name"])
+
+
+def check_workers(manifests: list[Manifest]) -> Iterator[str]:
+    """Workers, and nothing else: they are given no way to the database, the master key and documents."""
+    for manifest in manifests:
+        match manifest["kind"]:
+            case "Deployment":
+                yield from _check_possessions(manifest["spec"]["template"]["spec"])
+            case "NetworkPolicy":
+                yield from _check_ways(manifest["spec"]["egress"])
+            case kind if kind not in WORKERS_KINDS:
+                yield f"there is a {kind} in the workers' zone"
+
+
+def _check_possessions(pod: Manifest) -> Iterator[str]:
+    given = set()
+    for container in (*pod["initContainers"], *pod["containers"]):
+        for variable in container.get("env", []):
+            if any(part in variable["name"] for part in _NOT_OF_A_WORKER):
+                yield f"a worker is told {variable['name']}"
+            given.add(variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key"))
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            given |= {item["key"] for item in volume["secret"].get("items", [{"key": "all that is in the Secret"}])}
+    yield from (f"a worker is given {key}" for key in sorted(given - _OF_A_WORKER - {None}))
+    yield from (f"a worker is not given {key}" for key in sorted(_OF_A_WORKER - given))
+
+
+def _check_ways(egress: list[Manifest]) -> Iterator[str]:
+    for name, place in (("NATS", _NETWORK["nats"]), ("receivers", RECEIVER)):
+        if not _reaches(egress, *place):
+            yield f"a worker does not reach {name}"
+    for name, place in (*_NETWORK.items(), ("metadata", METADATA)):
+        ports = {22, 80, 443, 4222, 5432, place[1]} - ({place[1]} if name == "nats" else set())
+        yield from (f"a worker reaches {name} on {port}" for port in sorted(ports) if _reaches(egress, place[0], port))
+
+
+def _reaches(egress: list[Manifest], address: str, port: int) -> bool:
+    """Whether a policy lets a TCP connection pass (networking.k8s.io/v1, NetworkPolicyEgressRule)."""
+    return any(
+        any(each.get("port", port) == port for each in rule.get("ports", [{}]) if each.get("protocol") != "UDP")
+        and any(_holds(peer["ipBlock"], address) for peer in rule.get("to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}]))
+        for rule in egress
+    )
+
+
+def _holds(block: Manifest, address: str) -> bool:
+    inside = [ip_address(address) in ip_network(cidr) for cidr in (block["cidr"], *block.get("except", []))]
+    return inside[0] and not any(inside[1:])

@@ -10,6 +10,7 @@ from tests.support.posting import LOOPBACK
 from chartwire.addresses import IPNetwork
 from chartwire.clock import Clock, system_clock
 from chartwire.delivery.bus import Broker
+from chartwire.delivery.egress import PostAnswer, PostRequest
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.nats.bus import NatsBus
 from chartwire.delivery.relay import RelayEgress
@@ -65,6 +66,14 @@ async def a_worker(
             await worker.drain(5)
             await running
             await egress.close()
+
+
+async def post(relay: RelayEgress, request: PostRequest) -> PostAnswer | None:
+    """Hand over a request; gives how it ended."""
+    future: asyncio.Future[PostAnswer | None] = asyncio.get_running_loop().create_future()
+    relay.send(request, lambda answer, _: future.set_result(answer))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await future
 
 
 async def until_heard(relay: RelayEgress, *, is_heard: bool = True) -> None:

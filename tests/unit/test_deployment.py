@@ -31,7 +31,10 @@ UNIT = "deploy/systemd/chartwire@.service"
 ALERTS = "deploy/monitoring/alerts.yaml"
 DASHBOARD = "deploy/monitoring/grafana-dashboard.json"
 CHART = "deploy/helm/chartwire"
+VALUES = f"{CHART}/values.yaml"
+SCHEMA = f"{CHART}/values.schema.json"
 ROLES = f"{CHART}/templates/roles.yaml"
+POLICY = f"{CHART}/templates/networkpolicy.yaml"
 HELPERS = f"{CHART}/templates/_helpers.tpl"
 LIVE = "livenessProbe:\n            httpGet: {path: "
 
@@ -129,8 +132,20 @@ def test_the_tools_of_others_find_nothing(tool: Tool) -> None:
         ("helm_python", HELPERS, "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),
         ("helm_python", HELPERS, "readOnlyRootFilesystem: true", "privileged: true", "may write to"),
         ("helm_python", f"{CHART}/templates/access.yaml", "component: api", "component: web", "selects no pod"),
-        ("helm_python", f"{CHART}/values.schema.json", '"minimum": 45', '"minimum": 1', "too little time to stop"),
+        ("helm_python", SCHEMA, '"minimum": 45', '"minimum": 1', "too little time to stop"),
         ("helm_python", GUIDE, "tlsSecret: chartwire-tls", "secret: chartwire-tls", "cannot be rendered"),
+        ("helm_python", GUIDE, "existingSecret: chartwire-workers", "secret: chartwire-workers", "cannot be rendered"),
+        ("helm_python", HELPERS, "CHARTWIRE_TRANSPORT_KEY_FILE,", "CHARTWIRE_MASTER_KEY_FILE,", "worker is told"),
+        ("helm_python", HELPERS, "key: nats_url}", "key: database_url}", "a worker is given database_url"),
+        ("helm_python", HELPERS, "{key: transport.key", "{key: master.key", "is not given transport.key"),
+        ("helm_python", HELPERS, "items: [", "optional: false #", "a worker is given all that is in the Secret"),
+        ("helm_python", f"{CHART}/templates/migrate.yaml", 'ne .Values.mode "workers"', "true", "cannot be rendered"),
+        ("helm_python", f"{CHART}/templates/access.yaml", 'ne .Values.mode "workers"', "true", "cannot be rendered"),
+        ("helm_python", POLICY, '"worker" $policy.receivers', '"worker" $policy.healthNetworks', "reaches database"),
+        ("helm_python", POLICY, "port: {{ $policy.nats.port }}", "port: 5432", "a worker does not reach NATS"),
+        ("helm_python", POLICY, "{{- if $isInside }}", "{{- if true }}", "a worker reaches database on 5432"),
+        ("helm_python", VALUES, ", 169.254.0.0/16, 172", ", 172", "a worker reaches metadata on 443"),
+        ("helm_python", SCHEMA, '"const": "workers"', '"const": "zone"', "lets pass workers with a database"),
         ("promql_parser", DASHBOARD, "by (outcome)", "by (result)", "nothing has the label result"),
         ("promql_parser", ALERTS, "sum(rate(", "sum(rte(", "rte"),
         ("promql_parser", ALERTS, 'age="over_1d"', 'old="over_1d"', "has no label old"),

@@ -19,7 +19,7 @@ from tests.support.nats import Nats, running_nats
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.posting import BODY, KEY, LOOPBACK, POLICY, VAULT, a_delivery
 from tests.support.receiver import Answer, Receiver
-from tests.support.workers import a_relay, a_worker, until_heard
+from tests.support.workers import a_relay, a_worker, post, until_heard
 
 from chartwire.clock import system_clock
 from chartwire.delivery.attempt import Policy, Poster
@@ -65,13 +65,6 @@ async def a_relay_without_a_way_out(broker: Nats, key: bytes) -> AsyncIterator[R
 
 def a_poster(relay: RelayEgress) -> Poster:
     return Poster(relay, VAULT, system_clock, Random(1), POLICY)
-
-
-async def post(relay: RelayEgress, request: PostRequest) -> PostAnswer | None:
-    future: asyncio.Future[PostAnswer | None] = asyncio.get_running_loop().create_future()
-    relay.send(request, lambda answer, _: future.set_result(answer))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return await future
 
 
 def a_request(url: str, body: bytes = BODY) -> PostRequest:
