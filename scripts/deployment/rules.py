@@ -17,6 +17,9 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "DATABASE_URL", "NATS_URL", "ACC
 _FOLDER_KEEPERS = frozenset({"objects-folder"})
 """Services that run as root, once, for nothing but to hand over a new volume."""
 
+_OF_A_WORKER = frozenset({"worker_toml", "transport_key"})
+"""The secrets of a worker, which is to have no way to the database and to documents."""
+
 _HARDENED = ("NoNewPrivileges", "PrivateDevices", "PrivateTmp", "ProtectHome")
 _ROLES = ("api", "ingest", "deliver", "all")
 
@@ -88,6 +91,7 @@ def check_compose(root: Path) -> Iterator[str]:
             yield f"compose.yaml: {name}: {complaint}"
         if "chartwire" in service["image"] and "entrypoint" not in service:
             yield from (f"compose.yaml: {name}: {complaint}" for complaint in wrong_command(service["command"]))
+    yield from (f"compose.yaml: worker: {complaint}" for complaint in _check_worker(file["services"]))
     for name, secret in file["secrets"].items():
         if not secret.get("file", "").startswith("./secrets/"):
             yield f"compose.yaml: the secret {name} is not a file in ./secrets"
@@ -120,6 +124,16 @@ def _check_service(service: Mapping[str, Any]) -> Iterator[str]:
     for variable, value in service.get("environment", {}).items():
         if any(word in variable for word in _SECRET_WORDS) and not str(value).startswith("/run/secrets/"):
             yield f"{variable} is a secret in the environment"
+
+
+def _check_worker(services: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    worker = services["worker"]
+    for name, service in services.items():
+        if service is not worker and name != "nats" and set(service["networks"]) & set(worker["networks"]):
+            yield f"reaches {name}"
+    yield from (f"is given {name}" for name in worker["secrets"] if name not in _OF_A_WORKER)
+    if "volumes" in worker:
+        yield "keeps something"
 
 
 def _check_references(file: Mapping[str, Any], service: Mapping[str, Any]) -> Iterator[str]:

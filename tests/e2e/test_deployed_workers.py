@@ -1,5 +1,6 @@
 """Workers as `deploy/` installs them: given what they are given there and nothing else, they start and post."""
 
+import asyncio
 import base64
 import secrets
 import subprocess
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 import yaml
 from tests.support.nats import running_nats
@@ -15,6 +17,8 @@ from tests.support.receiver import Receiver
 from tests.support.workers import a_relay, post, until_heard
 
 from chartwire.delivery.egress import PostRequest
+from chartwire.delivery.transport import WORKERS, Transport
+from chartwire.store.master_key import read_key
 
 pytestmark = [pytest.mark.embedded, pytest.mark.asyncio]  # a worker has no database
 
@@ -28,6 +32,7 @@ async def post_by(worker: Mapping[str, str], inside: str, key: bytes, folder: Pa
         async with a_relay(inside, key, None) as relay:
             await until_heard(relay)
             answer = await post(relay, PostRequest(receiver.url, {"webhook-id": "m1"}, b"{}", 5))
+        await until_acknowledged(inside, key)
         assert answer is not None
         assert answer.status == 200
         assert await process.stop() == 0
@@ -41,6 +46,20 @@ async def test_what_the_chart_gives_a_worker_is_all_that_it_needs(tmp_path: Path
     async with running_nats(tmp_path / "nats") as broker:
         secret = {"nats_url": broker.url, "transport.key": base64.b64encode(key).decode()}
         await post_by(started(pod, secret, tmp_path), broker.url, key, tmp_path)
+
+
+async def until_acknowledged(inside: str, key: bytes) -> None:
+    """Until the broker knows that a ticket is done with: the right to say so is one that a worker may lack."""
+    client = await nats.connect(inside)
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                lane = await client.jetstream().consumer_info(f"chartwire-{Transport(key).tag}-postings", WORKERS)
+                if lane.ack_floor is not None and lane.ack_floor.consumer_seq == 1:
+                    return
+                await asyncio.sleep(0.02)
+    finally:
+        await client.close()
 
 
 def a_pod_of_the_chart(settings: Mapping[str, str]) -> Mapping[str, Any]:
@@ -77,3 +96,24 @@ def started(pod: Mapping[str, Any], secret: Mapping[str, str], folder: Path) -> 
         else secret[variable["valueFrom"]["secretKeyRef"]["key"]]
         for variable in container["env"]
     }
+
+
+def made_secrets(folder: Path) -> Path:
+    """Those of compose.yaml."""
+    subprocess.run([ROOT / "deploy/make-secrets", folder / "secrets"], check=True, capture_output=True)
+    return folder / "secrets"
+
+
+async def test_what_compose_gives_a_worker_is_all_that_it_needs(tmp_path: Path) -> None:
+    made = made_secrets(tmp_path)
+    key = read_key(made / "transport.key", "transport_key_file")
+    password = (made / "nats-password").read_text().strip()
+    options = {"http": "127.0.0.1:-1"}  # on a free port
+    async with running_nats(tmp_path / "nats", options, (made / "nats.conf").read_text()) as broker:
+        text = (made / "worker.toml").read_text()
+        text = text.replace("@nats:4222", f"@127.0.0.1:{broker.port}").replace(
+            "/run/secrets/transport_key", f"{made}/transport.key"
+        )
+        (made / "worker.toml").write_text(text)
+        worker = {"CHARTWIRE_CONFIG": str(made / "worker.toml"), "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": LOOPBACK}
+        await post_by(worker, broker.url.replace("//", f"//chartwire:{password}@"), key, tmp_path)

@@ -19,20 +19,21 @@ _POLL_SECONDS = 0.02
 class Nats:
     """A server on a port of loopback that it keeps over restarts, with its streams in `folder`."""
 
-    def __init__(self, folder: Path, options: dict[str, Any] | None = None) -> None:
-        """`options` are those of the server's configuration file."""
+    def __init__(self, folder: Path, options: dict[str, Any] | None = None, text: str = "") -> None:
+        """`options` are those of the server's configuration file, stronger than those of `text`, which is one."""
         self.folder = folder
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._options = options or {}
+        self._text = text
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start, and wait until it answers and keeps streams."""
         self.folder.mkdir(parents=True, exist_ok=True)
         options = {"listen": f"127.0.0.1:{self.port}", "jetstream": {"store_dir": str(self.folder)}, **self._options}
-        config = self.folder / "nats.json"
-        config.write_text(json.dumps(options))
+        config = self.folder / "nats.conf"
+        config.write_text("\n".join([self._text, *(f"{name}: {json.dumps(value)}" for name, value in options.items())]))
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
         with (self.folder / "nats.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(program, "-c", str(config), stdout=log, stderr=log)
@@ -65,9 +66,9 @@ class Nats:
 
 
 @asynccontextmanager
-async def running_nats(folder: Path, options: dict[str, Any] | None = None) -> AsyncIterator[Nats]:
+async def running_nats(folder: Path, options: dict[str, Any] | None = None, text: str = "") -> AsyncIterator[Nats]:
     """A server that answers within the context."""
-    server = Nats(folder, options)
+    server = Nats(folder, options, text)
     try:
         await server.start()
         yield server

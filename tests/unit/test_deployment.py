@@ -19,7 +19,7 @@ from scripts.deployment.rules import (
 from scripts.deployment.tools import TOOLS, Tool
 
 from chartwire.settings import load_settings
-from chartwire.store.master_key import read_key_file
+from chartwire.store.master_key import read_key, read_key_file
 
 ROOT = Path(__file__).parents[2]
 Check = Callable[[Path], Iterator[str]]
@@ -90,6 +90,10 @@ def test_our_rules_find_nothing(check: Check) -> None:
         (check_compose, COMPOSE, "nats: {condition", "natz: {condition", "depends on natz"),
         (check_compose, COMPOSE, "limits: {cpus: \"1\", memory: 512M, pids: 128}", "limits: {}", "nats: has no limit"),
         (check_compose, COMPOSE, "file: ./secrets/master.key", "file: ./master.key", "master_key is not a file in"),
+        (check_compose, COMPOSE, "networks: [zone, beyond]", "networks: [inside, beyond]", "worker: reaches postgres"),
+        (check_compose, COMPOSE, "networks: [zone, beyond]", "networks: [zone, outside]", "worker: reaches api"),
+        (check_compose, COMPOSE, "[worker_toml, transport_key]", "[chartwire_toml]", "worker: is given chartwire_toml"),
+        (check_compose, COMPOSE, "profiles: [worker]", 'volumes: ["api:/var/lib/x"]', "worker: keeps something"),
         (check_units, UNIT, "serve --role %i", "serve --as %i", "No such option: --as"),
         (check_units, UNIT, "User=chartwire", "User=root", "runs as root"),
         (check_units, UNIT, "ProtectSystem=strict", "ProtectSystem=no", "may write to the system"),
@@ -166,8 +170,14 @@ def test_the_secrets_of_compose_are_settings_and_a_key(tmp_path: Path, monkeypat
     subprocess.run([ROOT / "deploy" / "make-secrets", folder], check=True, capture_output=True)
     made = {path.name: path.read_text() for path in folder.iterdir()}
     assert len(read_key_file(folder / "master.key")) == 1
+    assert read_key(folder / "transport.key", "transport_key_file")
+    monkeypatch.setenv("CHARTWIRE_CONFIG", str(folder / "worker.toml"))
+    worker = load_settings()
+    assert worker.is_worker
+    assert made["nats-password-of-worker"].strip() in worker.nats_url
     monkeypatch.setenv("CHARTWIRE_CONFIG", str(folder / "chartwire.toml"))
     settings = load_settings()
+    assert settings.transport_key_file == worker.transport_key_file
     assert f":{made['postgres-password'].strip()}@postgres/" in settings.database_url
     assert made["nats-password"].strip() in settings.nats_url
     assert made["nats-password"].strip() in made["nats.conf"]
