@@ -158,6 +158,16 @@ def check_units(root: Path) -> Iterator[str]:
         service = unit["Service"]
         for complaint in _check_unit(service):
             yield f"{path.name}: {complaint}"
+    yield from (f"worker.conf: {complaint}" for complaint in _check_worker_unit(root / "deploy"))
+
+
+def _check_worker_unit(folder: Path) -> Iterator[str]:
+    """On a machine a worker is kept from the ranges that it is kept from on Kubernetes."""
+    drop_in = (folder / "systemd" / "chartwire@deliver.service.d" / "worker.conf").read_text()
+    denied = {word for line in re.findall(r"^IPAddressDeny=(.*)", drop_in, re.MULTILINE) for word in line.split()}
+    values = yaml.safe_load((folder / "helm" / "chartwire" / "values.yaml").read_text())
+    kept_from = values["networkPolicy"]["receivers"]["except"]
+    yield from (f"a worker is let into {each}" for each in kept_from if each not in denied)
 
 
 def _check_unit(service: configparser.SectionProxy) -> Iterator[str]:

@@ -122,9 +122,13 @@ def _systemd(root: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         units = []
         for source in sorted((root / "deploy" / "systemd").iterdir()):
-            units.append(Path(folder) / source.name)
+            written = source
+            if source.is_dir():  # what is added to one unit of a template
+                shutil.copytree(source, Path(folder) / source.name)
+                written = source.with_name(re.sub("@[^.]*", "@", source.stem))
+            units.append(Path(folder) / source.name.removesuffix(".d"))
             units[-1].write_text(
-                re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", source.read_text(), flags=re.MULTILINE)
+                re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", written.read_text(), flags=re.MULTILINE)
             )
         yield from _run("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", *units, cwd=root)
 

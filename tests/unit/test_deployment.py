@@ -28,6 +28,7 @@ GUIDE = "docs/how-to/operate.md"
 DOCKERFILE = "deploy/Dockerfile"
 COMPOSE = "deploy/compose.yaml"
 UNIT = "deploy/systemd/chartwire@.service"
+DROP_IN = "deploy/systemd/chartwire@deliver.service.d/worker.conf"
 ALERTS = "deploy/monitoring/alerts.yaml"
 DASHBOARD = "deploy/monitoring/grafana-dashboard.json"
 CHART = "deploy/helm/chartwire"
@@ -98,6 +99,7 @@ def test_our_rules_find_nothing(check: Check) -> None:
         (check_units, UNIT, "User=chartwire", "User=root", "runs as root"),
         (check_units, UNIT, "ProtectSystem=strict", "ProtectSystem=no", "may write to the system"),
         (check_units, UNIT, "NoNewPrivileges=yes\n", "", "NoNewPrivileges is not set"),
+        (check_units, DROP_IN, " 169.254.0.0/16", "", "worker.conf: a worker is let into 169.254.0.0/16"),
         (check_monitoring, ALERTS, "ChartwireReceiverDown", "ChartwireReceiverGone", "ReceiverGone is not explained"),
         (check_monitoring, GUIDE, "| `ChartwireReceiverDown` |", "| `ChartwireGone` |", "there is no alarm"),
         (check_monitoring, ALERTS, "severity: critical", "severity: bad", "does not say how bad"),
@@ -155,6 +157,7 @@ def test_the_tools_of_others_find_nothing(tool: Tool) -> None:
         ("promql_parser", ALERTS, 'age="over_1d"', 'old="over_1d"', "has no label old"),
         ("promtool", ALERTS, "> 60", "> 6000", "ChartwireDeliveriesLate"),
         ("systemd-analyze", UNIT, "Type=exec", "Type=exce", "exce"),
+        ("systemd-analyze", DROP_IN, "IPAddressDeny", "IPAddresDeny", "IPAddresDeny"),
     ],
 )  # fmt: skip
 def test_the_tools_of_others_find_what_is_broken(
