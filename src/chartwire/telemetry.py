@@ -77,6 +77,20 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
+class _ToldGauge(Gauge):
+    """A gauge that is absent until it is set: a process that never looks must not say 0, nor hide that nobody looks."""
+
+    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
+        super().__init__(name, documentation, registry=None)
+        self._untold_in: CollectorRegistry | None = registry
+
+    def set(self, value: float) -> None:
+        super().set(value)
+        if self._untold_in is not None:
+            self._untold_in.register(self)
+            self._untold_in = None
+
+
 class Metrics:
     """The Prometheus metrics of one process. No label ever holds a patient, an account, a document or a URL."""
 
@@ -121,7 +135,7 @@ class Metrics:
             ["age"],
             registry=self.registry,
         )
-        self.delivery_late = Gauge(
+        self.delivery_late = _ToldGauge(
             "chartwire_webhook_late_seconds",
             "How long the delivery that has waited longest for its turn could have gone out; the same in every process",
             registry=self.registry,
@@ -152,6 +166,6 @@ class Metrics:
             ["queue", "outcome"],
             registry=self.registry,
         )
-        self.workers = Gauge(
+        self.workers = _ToldGauge(
             "chartwire_webhook_workers", "Workers in another zone that listen for postings", registry=self.registry
         )

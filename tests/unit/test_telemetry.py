@@ -178,3 +178,12 @@ def test_two_sets_of_metrics_live_side_by_side() -> None:
     first.attempts.labels("document", "delivered").inc()
     assert b'outcome="delivered"' in generate_latest(first.registry)
     assert b'outcome="delivered"' not in generate_latest(second.registry)
+
+
+def test_what_a_process_does_not_look_at_is_absent_and_not_zero() -> None:
+    """The alarm that nobody delivers rings on the absence of its gauge, which other roles must not tell."""
+    metrics = Metrics()
+    assert b"chartwire_webhook_late_seconds" not in generate_latest(metrics.registry)
+    for late in (0.0, 7.0):
+        metrics.delivery_late.set(late)
+        assert metrics.registry.get_sample_value("chartwire_webhook_late_seconds") == late
