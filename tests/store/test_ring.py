@@ -1,7 +1,6 @@
 """Who is served next: accounts in turn, their endpoints in turn, and nobody at another's cost."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -10,7 +9,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from tests.support.notes import Gate
 from tests.support.outbox_store import LEASE, NOW, VAULT, Store, bad, good, open_store
+from tests.support.patience import PATIENCE_SECONDS
 
 from chartwire.clock import to_milliseconds
 from chartwire.model.signing_key import SigningKey
@@ -389,7 +390,7 @@ async def test_a_claim_costs_the_same_whatever_waits_and_for_however_many_endpoi
 @pytest.mark.embedded
 async def test_a_key_of_a_run_that_was_rolled_back_signs_nothing(store: Store) -> None:
     """A group of units of which one fails is run again from its start, and a rotation makes another key then."""
-    endpoint, gate = await store.add_endpoint(), threading.Event()
+    endpoint, gate = await store.add_endpoint(), Gate()
     await store.append(endpoint)
 
     def rotate(connection: Connection) -> SigningKey:
@@ -398,13 +399,13 @@ async def test_a_key_of_a_run_that_was_rolled_back_signs_nothing(store: Store) -
     def fail(connection: Connection) -> None:
         raise LookupError("no")
 
-    holding = asyncio.create_task(store.database.write(lambda _: gate.wait()))
-    await asyncio.sleep(0)
+    holding = asyncio.create_task(store.database.write(gate))
+    assert await asyncio.to_thread(gate.reached.wait, PATIENCE_SECONDS)
     rotating, claiming = asyncio.create_task(store.database.write(rotate)), asyncio.create_task(store.claim())
     failing = asyncio.create_task(store.database.write(fail))
     await asyncio.sleep(0)
-    gate.set()
-    assert await holding
+    gate.opened.set()
+    await holding
     key, claim = await rotating, await claiming
     with pytest.raises(LookupError):
         await failing
