@@ -22,7 +22,7 @@ from scripts.cluster.show import Show
 from scripts.cluster.topology import BROKER, ROLES, Cluster, Servers, running_cluster, running_servers
 
 _DEADLINE_SECONDS = 600
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 180
 _WRITERS = 4
 _PAUSE_SECONDS = 0.04
 _LOOK_SECONDS = 0.25
@@ -76,6 +76,8 @@ class _Stage:
     receiver: Receiver
     app: App
     kills: list[float] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    """Leases that were held when somebody was killed: those of the dead are among them."""
 
     def counts(self) -> str:
         """How far it is."""
@@ -180,12 +182,14 @@ async def _put_under_load(stage: _Stage, patients: Sequence[str], seconds: float
 
 
 async def _kill(stage: _Stage, names: Sequence[str]) -> None:
-    """Kill -9 processes at once."""
+    """Kill -9 processes at once. While the leases are read, the receiver reads what the dead had sent it."""
     for name in names:
         await stage.cluster.kill(name)
-        if ROLES.get(name) == "deliver":
-            stage.kills.append(asyncio.get_running_loop().time())
         stage.show.process(name, "killed", f"killed (kill -9)   {stage.counts()}")
+    if ROLES.keys() & set(names):
+        stage.held.update(filter(None, await stage.cluster.strings(_UNDER_WAY)))
+    if any(ROLES.get(name) == "deliver" for name in names):
+        stage.kills.append(asyncio.get_running_loop().time())
 
 
 async def _bring_back(stage: _Stage, names: Sequence[str]) -> None:
@@ -198,25 +202,28 @@ async def _bring_back(stage: _Stage, names: Sequence[str]) -> None:
 
 async def _settle(stage: _Stage) -> None:
     """Wait for what the living do, then hand over what the dead held, and wait for that too."""
-    held = await _until_only_leases_are_left(stage.cluster)
+    held = await _until_only_leases_are_left(stage)
     if held:
         stage.show.say(
             f"held by the killed: {len(held)}; others take that over when its lease ends, within two minutes, which "
             "the demo does not wait for: it ends the leases now"
         )
         await stage.cluster.end_leases()
-        await _until_only_leases_are_left(stage.cluster)
+        await _until_only_leases_are_left(stage)
     stage.show.say(f"nothing is under way any more: {stage.counts()}")
 
 
-async def _until_only_leases_are_left(cluster: Cluster) -> list[str]:
-    """Leases that nobody gives back, once nothing else waits; what is there is told after a minute."""
+async def _until_only_leases_are_left(stage: _Stage) -> list[str]:
+    """Leases that nobody gives back, once nothing else waits; what is there is told after three minutes.
+
+    One that was taken after the last kill is of the living, however long it lasts.
+    """
     under_way: list[str] = []
     still = 0
     give_up_at = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
     while still < (_STILL_LOOKS if under_way else 1) and asyncio.get_running_loop().time() < give_up_at:
-        before, under_way = under_way, await cluster.strings(_UNDER_WAY)
-        still = still + 1 if under_way == before and all(under_way) else 0
+        before, under_way = under_way, await stage.cluster.strings(_UNDER_WAY)
+        still = still + 1 if under_way == before and stage.held.issuperset(under_way) else 0
         await asyncio.sleep(_LOOK_SECONDS)
     return under_way
 
