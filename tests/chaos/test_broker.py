@@ -98,11 +98,13 @@ async def kill_inside(zones: Zones) -> None:
 
 async def restart_broker(zones: Zones) -> None:
     await zones.broker.stop(signal.SIGKILL)
-    await zones.cluster.until_ready("api", is_ready=False)
+    for name in zones.processes:
+        await zones.cluster.until_ready(name, is_ready=False)
     assert (await zones.cluster.readiness("api"))["status"] == "degraded"
     assert (await zones.cluster.readiness("worker-1"))["missing"].keys() == {"broker"}
     await zones.broker.start()
-    await zones.cluster.until_ready("api")
+    for name in zones.processes:
+        await zones.cluster.until_ready(name)
 
 
 async def cut_inside(zones: Zones) -> None:
@@ -141,7 +143,7 @@ async def test_a_worker_that_is_woken_after_its_lease_settles_nothing(tmp_path: 
         gate = asyncio.Event()
         cluster.receiver.answers.append(Answer(gate=gate))
         await cluster.app.call("POST", cluster.load.test_path, {"type": "medical.document-download"})
-        await cluster.receiver.wait_for(lambda it: bool(it.messages), 30)
+        await cluster.receiver.wait_for(lambda it: bool(it.messages))
         os.kill(sleeper.pid, signal.SIGSTOP)
         try:
             await asyncio.to_thread(cluster.end_leases)
