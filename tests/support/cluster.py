@@ -27,6 +27,10 @@ ENV = {
     "CHARTWIRE_REQUESTS_PER_SECOND": "0",
 }
 
+PATIENCE_SECONDS = 300
+"""For what must come. A process that is killed, or loses its database, just as that commits a claim holds a lease that
+nobody ends early: of a step, a minute or two, and then of a message, two more."""
+
 SETTLED_TWICE = """
     SELECT count(*) FROM (
         SELECT delivery_seq FROM attempt WHERE outcome = 'delivered' GROUP BY delivery_seq HAVING count(*) > 1
@@ -51,8 +55,14 @@ class Cluster:
 
     async def until_ready(self, name: str, *, is_ready: bool = True) -> None:
         """Wait until a process finds that it has all that it stands on, or that it has lost something."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while ((await self.readiness(name))["status"] == "OK") is not is_ready:  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.05)
+
+    async def until_settled(self) -> None:
+        """Wait until nothing is left to be posted, or to be written down of what was answered."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await asyncio.to_thread(self.value, WAITING):  # noqa: ASYNC110  other processes do it
                 await asyncio.sleep(0.05)
 
     def end_leases(self) -> None:
