@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("KILLS", "4"))
 IN_FLIGHT = 16
 
 # A cluster waits for leases, where an installation that is alone begins anew: tests/chaos/test_cluster.py.
-pytestmark = [pytest.mark.embedded, pytest.mark.chaos, pytest.mark.timeout(120 + 20 * KILLS)]
+pytestmark = [pytest.mark.embedded, pytest.mark.chaos, pytest.mark.timeout(300 + 60 * KILLS)]
 
 
 def settled_in(data_dir: Path) -> set[str]:

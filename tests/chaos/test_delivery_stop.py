@@ -10,7 +10,7 @@ from tests.support.load import LOAD_ENV, arrived, load_on
 from tests.support.process import ChartwireProcess
 from tests.support.receiver import Answer, Receiver
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 async def test_sigterm_under_load_loses_and_repeats_nothing(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ async def test_an_installation_moves_up_in_the_middle_of_its_work_and_back(tmp_p
                 other = await app.start_query(patient, customer.facility_id)
                 receiver.answers.append(Answer(500))
                 again = await app.start_query(customer.patient_id, customer.facility_id)
-            await receiver.wait_for(lambda it: not it.answers, 30)
+            await receiver.wait_for(lambda it: not it.answers)
         await embedded.run("export", str(tmp_path / "archive"))  # what has changed since
 
         cluster = ChartwireProcess(up, {**SLOWLY, "CHARTWIRE_BLOB_URL": store.url("moved"), **store.environment()})
@@ -64,7 +64,7 @@ async def test_an_installation_moves_up_in_the_middle_of_its_work_and_back(tmp_p
         assert sent.tables == arrived.tables
         async with cluster:
             await see_everything(cluster, customer)
-            await receiver.wait_for(lambda it: {other, again} <= set(closed(it.messages)), 60)
+            await receiver.wait_for(lambda it: {other, again} <= set(closed(it.messages)), 120)
             after = await settle(cluster, receiver, "After the move")
         assert set(announced(receiver.messages)) >= {document["id"] for document in after.documents}
 

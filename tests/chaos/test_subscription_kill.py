@@ -25,7 +25,7 @@ PEOPLE = [replace(JANE, first_name=name) for name in ("Jane", "Chris", "Ollie")]
 ENV = {**SANDBOX, "CHARTWIRE_NETWORKS": json.dumps([{"kind": "sandbox", "spread_seconds": 1}])}
 
 # A cluster waits for leases, where an installation that is alone begins anew: tests/chaos/test_cluster.py.
-pytestmark = [pytest.mark.embedded, pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.embedded, pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 def numbered(received: Received) -> list[tuple[int, str]]:
@@ -74,11 +74,11 @@ async def test_numbers_go_on_where_they_were(tmp_path: Path) -> None:
             await server.kill()
             await server.start()
         async with journey(server.base_url, api_key) as app:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(200):
                 while not await is_over(app, patients):
                     pass
             documents = stored(server.data_dir)
-            await receiver.wait_for(lambda it: set(arrived(it).values()) == documents, 60)
+            await receiver.wait_for(lambda it: set(arrived(it).values()) == documents, 200)
             status = await app.call("GET", f"/oauth/fhir/Subscription/{made['id']}/$status")
     told = arrived(receiver)
     assert sorted(told) == list(range(1, len(documents) + 1))
