@@ -104,7 +104,12 @@ class ChartwireProcess:
         process = await asyncio.create_subprocess_exec(
             *COMMAND, *arguments, env=self.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        printed, complaint = await process.communicate()
+        try:
+            printed, complaint = await process.communicate()
+        finally:
+            if process.returncode is None:  # whoever waited for it was told to end
+                process.kill()
+                await process.wait()
         assert process.returncode == 0, f"chartwire {arguments[0]} failed: {complaint.decode()}"
         return printed.decode()
 
