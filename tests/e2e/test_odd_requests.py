@@ -363,7 +363,7 @@ async def test_what_is_not_http_is_refused(scene: Scene, sent: bytes) -> None:
 async def test_a_head_without_an_end_is_cut_off(scene: Scene) -> None:
     for start in (b"GET /settings?", b"GET /settings HTTP/1.1\r\nx-api-key: "):
         answer = await exchange(scene.server.port, start + b"a" * 8_000_000)
-        assert b"\r\n\r\n" not in answer or answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.startswith(b"HTTP/1.1 400 ")
     assert (await scene.send("GET", "/healthz")).status == 200
 
 

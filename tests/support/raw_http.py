@@ -57,7 +57,7 @@ async def exchange(port: int, sent: bytes) -> bytes:
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             writer.write(sent)
-            await writer.drain()
+            # Read at once: whoever waited until all is sent would miss what came before the connection was reset.
             while part := await reader.read(1 << 16):
                 received += part
         except ConnectionError:
