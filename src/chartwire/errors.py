@@ -195,6 +195,10 @@ class TemporaryNetworkError(NetworkError):
     retryable = True
 
 
+class NotAskedError(TemporaryNetworkError):
+    """The network did not answer others lately, and was not asked; it may be after `retry_after` seconds."""
+
+
 class PermanentNetworkError(NetworkError):
     """Asking this network again would not help."""
 

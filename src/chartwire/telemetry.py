@@ -104,7 +104,7 @@ class Metrics:
         )
         self.network_requests = Counter(
             "chartwire_network_steps_total",
-            "Steps of document queries by network and outcome (started, done, retried, failed)",
+            "Steps of document queries by network and outcome (started, done, retried, failed, refused)",
             ["network", "step", "outcome"],
             registry=self.registry,
         )

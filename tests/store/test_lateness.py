@@ -40,13 +40,12 @@ async def test_lateness_and_circuits_of_networks_are_told(tmp_path: Path) -> Non
     await lateness.measure()
     assert late("mercy") == 0
     assert (circuit("mercy", "closed"), circuit("mercy", "open")) == (1, 0)
-    for _ in range(5):
-        await database.write(
-            lambda it: circuits.note_failure(it, "mercy", IssueCode.TIMEOUT, now, timedelta(seconds=10))
-        )
+    pause = timedelta(seconds=10)
+    for _ in range(10):
+        await database.write(lambda it: circuits.note_failure(it, "mercy", IssueCode.TIMEOUT, now, now, pause))
     await lateness.measure()
     assert (circuit("mercy", "closed"), circuit("mercy", "open"), circuit("grace", "closed")) == (0, 1, 1)
-    now += timedelta(seconds=10)
+    now += pause
     await lateness.measure()
     assert (circuit("mercy", "closed"), circuit("mercy", "open"), circuit("mercy", "half-open")) == (0, 0, 1)
     await database.close()

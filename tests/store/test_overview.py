@@ -108,26 +108,27 @@ async def test_networks_tell_how_asking_them_went_and_what_they_brought(store: S
         connection.execute(update(steps).where(steps.c.network == "mercy").values(**done))
         failed = {"state": StepState.FAILED, "issue": IssueCode.TIMEOUT}
         connection.execute(update(steps).where(steps.c.network == "slow", steps.c.query_id == "q2").values(**failed))
-        for _ in range(5):
-            circuits.note_failure(connection, "slow", IssueCode.TIMEOUT, NOW, HOUR)
+        for name in ("slow", "gone"):  # of which the second is none of the settings' any more
+            for _ in range(10):
+                circuits.note_failure(connection, name, IssueCode.TIMEOUT, NOW, NOW, HOUR)
 
     await store.database.write(unit)
     reports = await store.database.read(
-        lambda it: overview.network_reports(it, "a1", ["mercy", "idle"], NOW, NOW - 24 * HOUR)
+        lambda it: overview.network_reports(it, "a1", ["mercy", "idle", "slow"], NOW, NOW - 24 * HOUR)
     )
     assert reports == [
         NetworkReport("mercy", answered=2, documents=1, bytes=5, last_answered=NOW),
         NetworkReport("idle"),
-        NetworkReport("gone", documents=1, bytes=3),
         NetworkReport(
             "slow",
             failed=1,
             waiting=1,
             issues=(("timeout", 1),),
             last_failed=NOW,
-            circuit=Circuit(5, 1, IssueCode.TIMEOUT, NOW, NOW + timedelta(minutes=1)),
+            circuit=Circuit(10, 1, IssueCode.TIMEOUT, NOW, NOW + timedelta(minutes=1)),
             circuit_state=CircuitState.OPEN,
         ),
+        NetworkReport("gone", documents=1, bytes=3),
     ]
     nothing = await store.database.read(lambda it: overview.network_reports(it, "a2", ["mercy"], NOW, NOW))
     assert nothing == [NetworkReport("mercy")]

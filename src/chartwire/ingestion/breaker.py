@@ -1,20 +1,24 @@
 """Asking networks under their circuit breakers, which all processes of an installation share.
 
 A network that is away is not asked by each of the thousand steps that wait for it: a step that comes while the circuit
-is open fails at once, for the reason for which it opened, and is due again when the network may be asked again. So
-every step is refused at most once for each time that the network failed, and queries still come to an end.
+is open is put off until the network may be asked again, and keeps its attempts. Once that has gone on for as long as
+steps are ever put off, being refused counts as a failed attempt, so that queries come to an end.
 """
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from chartwire.clock import Clock
-from chartwire.errors import IssueCode, NetworkError, TemporaryNetworkError
+from chartwire.errors import IssueCode, NetworkError, NotAskedError, StoreError, TemporaryNetworkError
 from chartwire.ingestion.steps import within_deadline
 from chartwire.model.circuit import Circuit, CircuitState
 from chartwire.store import circuits
 from chartwire.store.database import Database
+from chartwire.store.queries import LONGEST_WAIT
+from chartwire.telemetry import get_logger
 
 AWAY = frozenset({IssueCode.TIMEOUT, IssueCode.UNREACHABLE, IssueCode.THROTTLED, IssueCode.SERVER_ERROR})
 """Why a network as a whole may not answer."""
@@ -22,6 +26,7 @@ AWAY_FOR_ONE = frozenset({IssueCode.UNREACHABLE, IssueCode.THROTTLED})
 """Of these, what one document cannot be the cause of: servers fail over a single broken or huge one."""
 
 T = TypeVar("T")
+log = get_logger()
 
 
 class Breaker:
@@ -37,17 +42,24 @@ class Breaker:
     ) -> T:
         """The answer of `network` to `question`; temporary failures with a code in `away` say that it is away.
 
-        Raises what `question` raises, and `TemporaryNetworkError` past the deadline and while the circuit is open.
+        Raises what `question` raises, `TemporaryNetworkError` past the deadline, and while the circuit is open
+        `NotAskedError`, or a plain `TemporaryNetworkError` if that has lasted.
         """
         circuit = await self._circuit(network)
         if circuit is not None:
             self._pass(circuit)
+        asked_at = self._clock()
         try:
             answer = await within_deadline(question, seconds)
-        except NetworkError as error:
-            await self._failed(network, circuit, error, away)
+        except TemporaryNetworkError as error:
+            if (code := error.code) in away:
+                now, pause, retry_after = self._clock(), self._first_pause, error.retry_after
+                await self._note(
+                    lambda it: circuits.note_failure(it, network, code, asked_at, now, pause, retry_after), network
+                )
             raise
-        await self._answered(network, circuit)
+        if circuit is not None:
+            await self._note(lambda it: circuits.close(it, network), network)
         return answer
 
     async def _circuit(self, network: str) -> Circuit | None:
@@ -56,20 +68,16 @@ class Breaker:
 
     def _pass(self, circuit: Circuit) -> None:
         now = self._clock()
-        if circuit.state(now) is CircuitState.OPEN and circuit.tries_at is not None:
-            raise TemporaryNetworkError(circuit.code, retry_after=(circuit.tries_at - now).total_seconds())
+        if circuit.state(now) is not CircuitState.OPEN or circuit.tries_at is None or circuit.opened_at is None:
+            return
+        refusal: type[NetworkError] = NotAskedError
+        if now >= circuit.opened_at + LONGEST_WAIT:
+            refusal = TemporaryNetworkError
+        raise refusal(circuit.code, retry_after=(circuit.tries_at - now).total_seconds())
 
-    async def _failed(
-        self, network: str, circuit: Circuit | None, error: NetworkError, away: frozenset[IssueCode]
-    ) -> None:
-        if error.code in away and isinstance(error, TemporaryNetworkError):
-            now = self._clock()
-            await self._database.write(
-                lambda connection: circuits.note_failure(connection, network, error.code, now, self._first_pause)
-            )
-        elif error.code not in AWAY | {IssueCode.INTERNAL}:  # a refusal is an answer, too
-            await self._answered(network, circuit)
-
-    async def _answered(self, network: str, circuit: Circuit | None) -> None:
-        if circuit is not None:
-            await self._database.write(lambda connection: circuits.close(connection, network))
+    async def _note(self, unit: Callable[[Connection], None], network: str) -> None:
+        """A note that is lost costs less than the answer, or the reason, that came."""
+        try:
+            await self._database.write(unit)
+        except StoreError:
+            log.exception("could not note how asking went", network=network)

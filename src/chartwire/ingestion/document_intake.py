@@ -97,9 +97,11 @@ class DocumentIntakeHandler:
         if await self._database.write(lambda connection: self._keep(connection, step, fetched)):
             self._report(step, fetched.blob)
 
-    def put_off(self, connection: Connection, step: IntakeStep, due_at: datetime, issue: IssueCode) -> None:
+    def put_off(
+        self, connection: Connection, step: IntakeStep, due_at: datetime, issue: IssueCode, *, is_failure: bool = True
+    ) -> None:
         """See `steps.Handler.put_off`."""
-        queries.postpone_intake_step(connection, step, due_at, issue)
+        queries.postpone_intake_step(connection, step, due_at, issue, is_failure=is_failure)
 
     def give_up(self, connection: Connection, step: IntakeStep, issue: IssueCode) -> None:
         """See `steps.Handler.give_up`."""

@@ -74,9 +74,11 @@ class DocumentQueryHandler:
             await self._write_down(step, [storable(each) for each in listing.documents[place : place + _BATCH]], place)
         await self._database.write(lambda connection: self._finish(connection, step, discovery))
 
-    def put_off(self, connection: Connection, step: NetworkStep, due_at: datetime, issue: IssueCode) -> None:
+    def put_off(
+        self, connection: Connection, step: NetworkStep, due_at: datetime, issue: IssueCode, *, is_failure: bool = True
+    ) -> None:
         """See `steps.Handler.put_off`."""
-        queries.postpone_network_step(connection, step, due_at, issue)
+        queries.postpone_network_step(connection, step, due_at, issue, is_failure=is_failure)
 
     def give_up(self, connection: Connection, step: NetworkStep, issue: IssueCode) -> None:
         """See `steps.Handler.give_up`."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from chartwire.clock import Clock
-from chartwire.errors import IssueCode, NetworkError, PermanentNetworkError, TemporaryNetworkError
+from chartwire.errors import IssueCode, NetworkError, NotAskedError, PermanentNetworkError, TemporaryNetworkError
 from chartwire.model.document import IntakeStep, NetworkStep
 from chartwire.networks.network import Network
 from chartwire.store.database import Database
@@ -48,8 +48,10 @@ class Handler(Protocol[S]):
     async def run(self, network: Network, step: S) -> None:
         """Carry out a claimed step and settle it. Raises `NetworkError` if the network did not do its part."""
 
-    def put_off(self, connection: Connection, step: S, due_at: datetime, issue: IssueCode) -> None:
-        """Let a step that failed be tried again from `due_at` on."""
+    def put_off(
+        self, connection: Connection, step: S, due_at: datetime, issue: IssueCode, *, is_failure: bool = True
+    ) -> None:
+        """Let a step that failed, or could not be tried, be tried again from `due_at` on."""
 
     def give_up(self, connection: Connection, step: S, issue: IssueCode) -> None:
         """End a step that failed."""
@@ -229,10 +231,19 @@ class _Work:
             error = await _attempt(handler, network, step)
             if error is None:
                 self._count(handler, step, "done")
+            elif isinstance(error, NotAskedError):
+                await self._put_back(handler, step, error)
             else:
                 await self._put_off_or_give_up(handler, step, error)
         except Exception:
             log.exception("a step could not be settled", network=step.network)
+
+    async def _put_back(self, handler: Handler[S], step: S, refusal: NotAskedError) -> None:
+        self._count(handler, step, "refused")
+        due_at = self.clock() + min(timedelta(seconds=refusal.retry_after or 0), LONGEST_WAIT)
+        await self.database.write(
+            lambda connection: handler.put_off(connection, step, due_at, refusal.code, is_failure=False)
+        )
 
     async def _put_off_or_give_up(self, handler: Handler[S], step: S, error: NetworkError) -> None:
         wait = self.retry.wait(step.failures + 1, error)

@@ -6,9 +6,11 @@ from enum import StrEnum
 
 from chartwire.errors import IssueCode
 
-_FAILURES = 5
+_FAILURES = 10
+"""More than a single query has attempts, by default: one patient of whom a server cannot speak is no outage."""
 _LONGEST_PAUSE = timedelta(minutes=1)
 _MOST_DOUBLINGS = 10
+_LATE = timedelta(minutes=10)
 
 
 class CircuitState(StrEnum):
@@ -33,15 +35,26 @@ class Circuit:
     tries_at: datetime | None = None
 
     def state(self, now: datetime) -> CircuitState:
-        """What it lets through. A pause longer than any was written by a clock that was ahead: it is over."""
-        if self.tries_at is None:
+        """What it lets through."""
+        if self.tries_at is None or self._says_nothing(now):
             return CircuitState.CLOSED
-        return CircuitState.OPEN if now < self.tries_at <= now + _LONGEST_PAUSE else CircuitState.HALF_OPEN
+        return CircuitState.OPEN if now < self.tries_at else CircuitState.HALF_OPEN
 
-    def after_failure(self, code: IssueCode, now: datetime, first_pause: timedelta) -> "Circuit":
-        """Pauses double. What was asked before it opened, and fails after, does not make them longer."""
-        failed = replace(self, failures=self.failures + 1, code=code)
-        if failed.failures < _FAILURES or self.state(now) is CircuitState.OPEN:
+    def after_failure(
+        self, code: IssueCode, asked_at: datetime, now: datetime, first_pause: timedelta, retry_after: float | None
+    ) -> "Circuit":
+        """Pauses double, and are as long at least as the network asks for by `retry_after`, in seconds.
+
+        What was asked before a pause was over, and fails after, does not lead to another.
+        """
+        known = Circuit() if self._says_nothing(now) else self
+        failed = replace(known, failures=known.failures + 1, code=code)
+        if failed.failures < _FAILURES or (known.tries_at is not None and asked_at < known.tries_at):
             return failed
-        pause = min(_LONGEST_PAUSE, first_pause * 2 ** min(self.pauses, _MOST_DOUBLINGS))
-        return replace(failed, pauses=self.pauses + 1, opened_at=self.opened_at or now, tries_at=now + pause)
+        backoff = min(_LONGEST_PAUSE, first_pause * 2 ** min(known.pauses, _MOST_DOUBLINGS))
+        pause = min(max(backoff, timedelta(seconds=retry_after or 0)), _LATE)
+        return replace(failed, pauses=known.pauses + 1, opened_at=known.opened_at or now, tries_at=now + pause)
+
+    def _says_nothing(self, now: datetime) -> bool:
+        """Whether nobody has asked since a pause that ended long ago, or a clock that was ahead has written this."""
+        return self.tries_at is not None and abs(now - self.tries_at) > _LATE

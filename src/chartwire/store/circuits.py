@@ -20,10 +20,19 @@ def find(connection: Connection, networks: Collection[str]) -> dict[str, Circuit
     }
 
 
-def note_failure(connection: Connection, network: str, code: IssueCode, now: datetime, first_pause: timedelta) -> None:
-    """Somebody was not answered, for a reason that says that the network is away."""
+def note_failure(
+    connection: Connection,
+    network: str,
+    code: IssueCode,
+    asked_at: datetime,
+    now: datetime,
+    first_pause: timedelta,
+    retry_after: float | None = None,
+) -> None:
+    """Somebody was not answered, for a reason that says that the network is away (`Circuit.after_failure`)."""
     lock(connection, f"circuit/{network}")
-    circuit = find(connection, [network]).get(network, Circuit()).after_failure(code, now, first_pause)
+    known = find(connection, [network]).get(network, Circuit())
+    circuit = known.after_failure(code, asked_at, now, first_pause, retry_after)
     connection.execute(delete(network_circuit).where(_is(network)))
     connection.execute(network_circuit.insert().values(network=network, **asdict(circuit)))
 

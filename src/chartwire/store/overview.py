@@ -149,7 +149,7 @@ def network_reports(
     last = _last_asked(connection, account_id, since)
     held = _documents_by_network(connection, account_id)
     known = [*names, *sorted({name for name, _ in asked} | set(held))]
-    broken = circuits.find(connection, known)
+    broken = circuits.find(connection, names)
     return [
         NetworkReport(
             name,

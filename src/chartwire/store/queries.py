@@ -403,14 +403,18 @@ def settle_intake_step(
     return _release(connection, intake_step, intake_step.c.id == step.id, step.lease, values)
 
 
-def postpone_network_step(connection: Connection, step: NetworkStep, due_at: datetime, issue: IssueCode) -> bool:
-    """Give a claimed step back after a failure, to be claimed again from `due_at` on."""
-    return _postpone(connection, network_step, _network_step(step), step.lease, due_at, issue)
+def postpone_network_step(
+    connection: Connection, step: NetworkStep, due_at: datetime, issue: IssueCode, *, is_failure: bool = True
+) -> bool:
+    """Give a claimed step back, by default after a failure, to be claimed again from `due_at` on."""
+    return _postpone(connection, network_step, _network_step(step), step.lease, due_at, issue, is_failure)
 
 
-def postpone_intake_step(connection: Connection, step: IntakeStep, due_at: datetime, issue: IssueCode) -> bool:
-    """Give a claimed step back after a failure, to be claimed again from `due_at` on."""
-    return _postpone(connection, intake_step, intake_step.c.id == step.id, step.lease, due_at, issue)
+def postpone_intake_step(
+    connection: Connection, step: IntakeStep, due_at: datetime, issue: IssueCode, *, is_failure: bool = True
+) -> bool:
+    """Give a claimed step back, by default after a failure, to be claimed again from `due_at` on."""
+    return _postpone(connection, intake_step, intake_step.c.id == step.id, step.lease, due_at, issue, is_failure)
 
 
 def is_done_in_query(connection: Connection, query_id: str, document_id: str) -> bool:
@@ -429,9 +433,15 @@ def _network_step(step: NetworkStep) -> ColumnElement[bool]:
 
 
 def _postpone(
-    connection: Connection, table: Table, which: ColumnElement[bool], lease: str, due_at: datetime, issue: IssueCode
+    connection: Connection,
+    table: Table,
+    which: ColumnElement[bool],
+    lease: str,
+    due_at: datetime,
+    issue: IssueCode,
+    is_failure: bool,
 ) -> bool:
-    values = {"due_at": due_at, "issue": issue, "failures": table.c.failures + 1}
+    values = {"due_at": due_at, "issue": issue, "failures": table.c.failures + int(is_failure)}
     return _release(connection, table, which, lease, values)
 
 

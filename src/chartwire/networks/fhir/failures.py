@@ -75,7 +75,8 @@ def wire_errors() -> Iterator[None]:
 def _from_exception(error: Exception) -> NetworkError:
     if forbidden_address(error):
         return PermanentNetworkError(IssueCode.FORBIDDEN_ADDRESS)
-    if isinstance(error, asyncio.TimeoutError):
+    is_connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+    if isinstance(error, asyncio.TimeoutError) and is_connected:
         return TemporaryNetworkError(IssueCode.TIMEOUT)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return PermanentNetworkError(IssueCode.UNREACHABLE, "the server's certificate is not trusted")
