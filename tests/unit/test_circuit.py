@@ -48,6 +48,15 @@ def test_pauses_double_up_to_a_minute_and_it_stays_known_since_when_it_is_open()
     assert circuit.opened_at == NOW
 
 
+@pytest.mark.parametrize(("first_pause", "most"), [(timedelta(milliseconds=1), 17), (timedelta(days=10**8), 1)])
+def test_pauses_reach_a_minute_however_short_or_long_the_first_is(first_pause: timedelta, most: int) -> None:
+    circuit = Circuit(failures=9)
+    for _ in range(most):
+        now = circuit.tries_at or NOW
+        circuit = circuit.after_failure(IssueCode.TIMEOUT, now, now, first_pause, None)
+    assert circuit.tries_at == now + MINUTE
+
+
 def test_after_ages_of_failures_the_pause_is_still_a_minute() -> None:
     late = Circuit(100_000, 100_000, IssueCode.TIMEOUT, NOW, NOW)
     assert after(late, 1, NOW + SECOND).tries_at == NOW + 61 * SECOND

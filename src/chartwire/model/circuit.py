@@ -9,7 +9,8 @@ from chartwire.errors import IssueCode
 _FAILURES = 10
 """More than a single query has attempts, by default: one patient of whom a server cannot speak is no outage."""
 _LONGEST_PAUSE = timedelta(minutes=1)
-_MOST_DOUBLINGS = 10
+_MOST_DOUBLINGS = 20
+"""From a millisecond to the longest pause, with room: each refusal is a claim, of which a step bears so many only."""
 _LATE = timedelta(minutes=10)
 
 
@@ -51,7 +52,8 @@ class Circuit:
         failed = replace(known, failures=known.failures + 1, code=code)
         if failed.failures < _FAILURES or (known.tries_at is not None and asked_at < known.tries_at):
             return failed
-        backoff = min(_LONGEST_PAUSE, first_pause * 2 ** min(known.pauses, _MOST_DOUBLINGS))
+        first = min(_LONGEST_PAUSE, first_pause)  # a setting of years must not overflow when it is doubled
+        backoff = min(_LONGEST_PAUSE, first * 2 ** min(known.pauses, _MOST_DOUBLINGS))
         pause = min(max(backoff, timedelta(seconds=retry_after or 0)), _LATE)
         return replace(failed, pauses=known.pauses + 1, opened_at=known.opened_at or now, tries_at=now + pause)
 
