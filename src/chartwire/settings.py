@@ -8,6 +8,7 @@ import os
 import re
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -238,6 +239,9 @@ class Settings(BaseSettings):
     """So many bytes of waiting message go out at once."""
     payload_retention_days: float = Field(default=30, gt=0)
     """How long the bytes of a message are kept; the history of its attempts stays."""
+    history_retention_days: float | None = Field(default=None, gt=0)
+    """How long messages, deliveries and attempts are listed, at least as long as payloads are kept and retries go on;
+    the audit trail stays. Empty: for ever."""
 
     download_url_seconds: int = Field(default=180, ge=1)
     """How long a signed link of one document works."""
@@ -297,6 +301,19 @@ class Settings(BaseSettings):
         names = [network.name for network in self.networks]
         if len(set(names)) < len(names):
             raise ValueError("networks: two networks have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _history_outlasts_what_is_sent(self) -> "Settings":
+        if self.history_retention_days is None:
+            return self
+        retries = sum(self.webhook_retry_seconds) * (1 + self.webhook_retry_jitter) / 86_400
+        least = {"payload_retention_days": self.payload_retention_days, "the days of webhook_retry_seconds": retries}
+        for name, days in least.items():
+            if self.history_retention_days < days:
+                raise ValueError(
+                    f"history_retention_days: must not be less than {name}, which is {ceil(100 * days) / 100:g}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -252,7 +252,7 @@ async def _start_delivery(ground: _Ground) -> None:
     ground.bells.update({Bell.DELIVERY: dispatcher.ring, Bell.REPLAY: replayer.ring})
     _run(ground.stack, dispatcher.run(), lambda: dispatcher.drain(_LONGEST_ATTEMPT_SECONDS))
     heartbeats = Heartbeats(database, ground.vault, clock, settings)
-    _run_chores(ground, Retention(database, clock, ground.metrics), replayer, heartbeats)
+    _run_chores(ground, Retention(database, clock, ground.metrics, settings), replayer, heartbeats)
 
 
 async def _start_ingestion(ground: _Ground, networks: Sequence[Network] | None) -> None:

@@ -111,6 +111,15 @@ def test_the_blob_url_takes_any_folder_name(tmp_path: Path) -> None:
         ({"nats_url": "nats://one, nats://two"}, "nats_url: must be nats://<host>:<port>"),
         ({"webhook_workers_only": True}, "webhook_workers_only: needs nats_url"),
         ({"role": "deliver", "nats_url": "nats://broker"}, "transport_key_file: is needed by a worker"),
+        (
+            {"history_retention_days": 29},
+            "history_retention_days: must not be less than payload_retention_days, which is 30",
+        ),
+        (
+            {"history_retention_days": 3, "payload_retention_days": 1},
+            "history_retention_days: must not be less than the days of webhook_retry_seconds, which is 3.78",
+        ),
+        ({"history_retention_days": 0}, "history_retention_days: Input should be greater than 0"),
         ({"unheard_of": 1}, "wrong setting: unheard_of: there is no such setting"),
         ({"port": -1, "log_level": "loud"}, "port: Input should be greater than or equal to 0; log_level:"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 from sqlalchemy import text
-from tests.support.dispatching import OF_DOCUMENTS, RETENTION, Engine, open_engine
+from tests.support.dispatching import OF_DOCUMENTS, RETENTION, SETTINGS, Engine, open_engine
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import Answer, Receiver
 
@@ -376,10 +376,10 @@ async def test_an_endpoint_that_is_deleted_during_an_attempt_gets_no_other(engin
 async def test_upkeep_tells_how_late_is_what_could_go_out(engine: Engine) -> None:
     account = await engine.new_account("https://receiver.invalid/hook")
     await engine.append(account, 1)
-    late = Retention(engine.database, lambda: system_clock() + timedelta(seconds=90), engine.metrics)
+    late = Retention(engine.database, lambda: system_clock() + timedelta(seconds=90), engine.metrics, SETTINGS)
     await late.count_backlog()
     assert 90 <= (engine.metrics.registry.get_sample_value("chartwire_webhook_late_seconds") or 0) < 120
-    early = Retention(engine.database, lambda: system_clock() - timedelta(seconds=90), engine.metrics)
+    early = Retention(engine.database, lambda: system_clock() - timedelta(seconds=90), engine.metrics, SETTINGS)
     await early.count_backlog()
     assert engine.metrics.registry.get_sample_value("chartwire_webhook_late_seconds") == 0
 
@@ -387,11 +387,23 @@ async def test_upkeep_tells_how_late_is_what_could_go_out(engine: Engine) -> Non
 async def test_upkeep_forgets_expired_payloads_and_counts_the_backlog(engine: Engine) -> None:
     account = await engine.new_account("https://receiver.invalid/hook")
     await engine.append(account, 3)
-    await Retention(engine.database, system_clock, engine.metrics).count_backlog()
+    await Retention(engine.database, system_clock, engine.metrics, SETTINGS).count_backlog()
     assert engine.metrics.registry.get_sample_value("chartwire_webhook_backlog", {"age": "under_1m"}) == 4
     assert engine.metrics.registry.get_sample_value("chartwire_webhook_endpoints", {"state": "closed"}) == 1
-    later = Retention(engine.database, lambda: system_clock() + RETENTION, engine.metrics)
+    later = Retention(engine.database, lambda: system_clock() + RETENTION, engine.metrics, SETTINGS)
     await later.forget_expired()
     await later.count_backlog()
     assert engine.metrics.registry.get_sample_value("chartwire_webhook_backlog", {"age": "under_1m"}) == 0
     assert await engine.rows("SELECT count(*) FROM event WHERE body IS NOT NULL") == [(0,)]
+
+
+async def test_upkeep_forgets_history_only_if_it_is_told_to(engine: Engine) -> None:
+    account = await engine.new_account("https://receiver.invalid/hook")
+    await engine.append(account, 3)
+    ((written,),) = await engine.rows("SELECT count(*) FROM event")
+    kept = SETTINGS.model_copy(update={"history_retention_days": SETTINGS.payload_retention_days})
+    for settings, left in ((SETTINGS, written), (kept, 1)):
+        upkeep = Retention(engine.database, lambda: system_clock() + 2 * RETENTION, engine.metrics, settings)
+        await upkeep.forget_expired()
+        await upkeep.forget_history()
+        assert await engine.rows("SELECT count(*) FROM event") == [(left,)]

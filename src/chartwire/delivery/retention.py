@@ -1,10 +1,11 @@
-"""Upkeep of the outbox: payloads whose time is over are forgotten, and what waits is counted."""
+"""Upkeep of the outbox: payloads and history whose time is over are forgotten, and what waits is counted."""
 
 import asyncio
 from datetime import timedelta
 
 from chartwire.clock import Clock
-from chartwire.store import deliveries, endpoints, outbox, ring
+from chartwire.settings import Settings
+from chartwire.store import deliveries, endpoints, forgetting, outbox, ring
 from chartwire.store.database import Database
 from chartwire.telemetry import Metrics, get_logger
 
@@ -24,16 +25,19 @@ log = get_logger()
 class Retention:
     """Forgets what is no longer to be kept, a batch at a time so that no one waits long for the database."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, database: Database, clock: Clock, metrics: Metrics, settings: Settings) -> None:
         self._database = database
         self._clock = clock
         self._metrics = metrics
+        days = settings.history_retention_days
+        self._history = None if days is None else timedelta(days=days)
 
     async def run(self) -> None:
         """Work until cancelled. A database that fails is tried again at the next turn."""
         while True:
             try:
                 await self.forget_expired()
+                await self.forget_history()
                 await self.count_backlog()
             except Exception:  # whatever the database raises, upkeep must go on after it
                 log.exception("upkeep of the outbox failed")
@@ -44,6 +48,14 @@ class Retention:
         now = self._clock()
         await self._database.write(lambda connection: endpoints.forget_expired_keys(connection, now))
         while await self._database.write(lambda connection: outbox.expire_payloads(connection, now, _BATCH)) == _BATCH:
+            pass
+
+    async def forget_history(self) -> None:
+        """Forget events that are older than history is kept, with all that became of them."""
+        if self._history is None:
+            return
+        now, kept = self._clock(), self._history
+        while await self._database.write(lambda connection: forgetting.forget_history(connection, kept, now)):
             pass
 
     async def count_backlog(self) -> None:

@@ -8,6 +8,7 @@ taken away goes with a later release, whose step raises the floor (`schema_floor
 A new step: change `schema.py`, call `draft("What it does")`, then read and trim the file that it wrote.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,8 @@ from chartwire.store.profile import is_made, is_shared, run_once
 from chartwire.store.schema import schema_floor
 from chartwire.store.sqlite import connect_sqlite, sqlite_path
 from chartwire.store.vault import sync_folder
+
+IncludeObject = Callable[[SchemaItem, str | None, str, bool, SchemaItem | None], bool]
 
 
 def upgrade(url: str) -> list[str]:
@@ -83,10 +86,14 @@ def draft(message: str) -> Path:
     return next((Path(__file__).parent / "migrations" / "versions").glob(f"{number:04}_*.py"))
 
 
-def is_on_sqlite(item: SchemaItem, name: str | None, kind: str, reflected: bool, other: SchemaItem | None) -> bool:
-    """What of the schema a database in a file has: Alembic's `include_object`."""
-    del name, kind, reflected, other
-    return bool(item.info.get("dialect", "sqlite") == "sqlite")
+def is_on(dialect: str) -> IncludeObject:
+    """What of the schema a database has that speaks this dialect: Alembic's `include_object`."""
+
+    def includes(item: SchemaItem, name: str | None, kind: str, reflected: bool, other: SchemaItem | None) -> bool:
+        del name, kind, reflected, other
+        return bool(item.info.get("dialect", dialect) == dialect)
+
+    return includes
 
 
 def _make_steps(connection: Connection) -> list[str]:
@@ -109,7 +116,7 @@ def _raise_floor(connection: Connection, steps: list[str]) -> None:
 
 
 def _config(connection: Connection | None = None) -> Config:
-    config = Config(attributes={"connection": connection, "include_object": is_on_sqlite})
+    config = Config(attributes={"connection": connection, "include_object": is_on("sqlite")})
     config.set_main_option("script_location", "chartwire.store:migrations")
     return config
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -76,6 +77,13 @@ def _account() -> Column[str]:
 def _partial(name: str, where: str, *columns: str) -> Index:
     """An index of those rows alone that fulfil a condition; a query has to repeat it as a literal."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _on_sqlite(column: str, target: str) -> ForeignKeyConstraint:
+    """What a row refers to and goes with: on PostgreSQL history goes by whole tables, which nothing may refer to."""
+    key = ForeignKeyConstraint([column], [target], ondelete="CASCADE")
+    key.info["dialect"] = "sqlite"
+    return key.ddl_if(dialect="sqlite")
 
 
 def _for_postgres(index: Index) -> Index:
@@ -500,8 +508,9 @@ event_subject = Table(
     # Whose data an event carries: for the audit trail and for expunging.
     "event_subject",
     metadata,
-    Column("event_seq", ForeignKey("event.seq", ondelete="CASCADE"), primary_key=True),
+    Column("event_seq", Serial, primary_key=True, autoincrement=False),
     Column("patient_id", String(64), primary_key=True),
+    _on_sqlite("event_seq", "event.seq"),
     Index(None, "patient_id"),
 )
 
@@ -513,7 +522,7 @@ subscription_event = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", Moment, nullable=False),
     Column("document_id", ForeignKey("document.id", ondelete="SET NULL")),  # None once its patient was deleted
-    Column("event_seq", ForeignKey("event.seq"), nullable=False),  # the notification that tells of it
+    Column("event_seq", Serial, nullable=False),  # the notification that tells of it; it may be forgotten by now
     Index(None, "document_id"),
 )
 
@@ -521,7 +530,7 @@ delivery = Table(
     "delivery",
     metadata,
     _serial("seq"),
-    Column("event_seq", ForeignKey("event.seq", ondelete="CASCADE"), nullable=False),
+    Column("event_seq", Serial, nullable=False),
     Column("endpoint_seq", ForeignKey("endpoint.seq", ondelete="CASCADE"), nullable=False),
     _account(),
     Column("state", String(16), nullable=False),  # waiting, delivered, failed, dropped
@@ -535,6 +544,7 @@ delivery = Table(
     Column("created_at", Moment, nullable=False),
     Column("settled_at", Moment),
     UniqueConstraint("event_seq", "endpoint_seq"),
+    _on_sqlite("event_seq", "event.seq"),
     _partial("ix_delivery_due", "state = 'waiting'", "endpoint_seq", "again", "due_at"),
     # What is in flight, where several processes serve; one that is alone knows.
     _for_postgres(_partial("ix_delivery_leased", "lease IS NOT NULL", "endpoint_seq", "lease_until")),
@@ -575,7 +585,7 @@ attempt = Table(
     "attempt",
     metadata,
     _serial("id"),
-    Column("delivery_seq", ForeignKey("delivery.seq", ondelete="CASCADE"), nullable=False),
+    Column("delivery_seq", Serial, nullable=False),
     Column("number", Integer, nullable=False),  # 1, 2, … over the whole life of the delivery
     Column("started_at", Moment, nullable=False),
     Column("duration_ms", Integer, nullable=False),
@@ -588,6 +598,7 @@ attempt = Table(
     Column("connect_us", Integer),
     Column("tls_us", Integer),
     Column("first_byte_us", Integer),
+    _on_sqlite("delivery_seq", "delivery.seq"),
     Index(None, "delivery_seq"),
 )
 

@@ -165,11 +165,15 @@ def _conclude_handshake(connection: Connection, claimed: ClaimedDelivery, error:
 
 
 def _release_held(connection: Connection, endpoint: Endpoint, now: datetime) -> None:
-    """Send what happened, and what waited, while there was no good answer to a handshake."""
+    """Send what happened, and what waited, while there was no good answer to a handshake.
+
+    What is forgotten may have been told: neither its deliveries are there, nor it itself.
+    """
     delivery = schema.delivery.c
     is_told = exists().where(delivery.event_seq == _EVENT.event_seq, delivery.endpoint_seq == endpoint.seq)
+    is_there = exists().where(schema.event.c.seq == _EVENT.event_seq)
     own = select(_EVENT.event_seq).distinct().where(_EVENT.endpoint_seq == endpoint.seq)
-    held = connection.execute(own.where(~is_told).order_by(_EVENT.event_seq)).scalars().all()
+    held = connection.execute(own.where(is_there, ~is_told).order_by(_EVENT.event_seq)).scalars().all()
     outbox.take_up_dropped(connection, endpoint, own, now)
     outbox.deliver(connection, held, endpoint, now)
 

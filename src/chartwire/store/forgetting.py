@@ -1,0 +1,54 @@
+"""Forgetting the history of what was told: events with their subjects, deliveries and attempts. The audit trail stays.
+
+An event stays while its bytes are kept, for it may still have to be sent, and while it is being posted. The newest
+event and the newest delivery stay however old they are: numbers go on from them, and those of before must not come
+again, for cursors and subscriptions know events by their numbers.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Select, delete, func, select
+
+from chartwire.store import schema
+
+_EVENT = schema.event.c
+_SUBJECT = schema.event_subject.c
+_DELIVERY = schema.delivery.c
+_ATTEMPT = schema.attempt.c
+
+
+_FEW = 50
+"""Events that go at one time, with what became of them: SQLite's writer is busy with that for 4 ms."""
+
+
+def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bool:
+    """Forget a few of the events that are older than history is kept; whether there may be more."""
+    seqs = connection.execute(forgettable_events(now - kept, now)).scalars().all()
+    if seqs:
+        _delete(connection, seqs)
+    return bool(seqs)
+
+
+def forgettable_events(before: datetime, now: datetime) -> Select[int]:
+    """Of the oldest few those that may go."""
+    oldest = select(_EVENT.seq).order_by(_EVENT.seq).limit(_FEW)
+    newest = select(func.max(_EVENT.seq)).union_all(
+        select(_DELIVERY.event_seq).where(_DELIVERY.seq == select(func.max(_DELIVERY.seq)).scalar_subquery())
+    )
+    posted = select(_DELIVERY.seq).where(_DELIVERY.event_seq == _EVENT.seq, _DELIVERY.lease_until > now).exists()
+    return select(_EVENT.seq).where(
+        _EVENT.seq.in_(oldest),
+        _EVENT.body.is_(None),  # asked first: in SQLite all that follows a body is found by reading it
+        _EVENT.created_at < before,
+        _EVENT.seq.not_in(newest),
+        ~posted,
+    )
+
+
+def _delete(connection: Connection, event_seqs: Sequence[int]) -> None:
+    of_events = select(_DELIVERY.seq).where(_DELIVERY.event_seq.in_(event_seqs))
+    connection.execute(delete(schema.attempt).where(_ATTEMPT.delivery_seq.in_(of_events)))
+    connection.execute(delete(schema.delivery).where(_DELIVERY.event_seq.in_(event_seqs)))
+    connection.execute(delete(schema.event_subject).where(_SUBJECT.event_seq.in_(event_seqs)))
+    connection.execute(delete(schema.event).where(_EVENT.seq.in_(event_seqs)))
