@@ -1,24 +1,21 @@
 """History that is older than it is kept goes; what is newer, what may still be sent and the audit trail stay."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, delete, update
+from tests.support.forgetting import DAY, KEPT, SECOND, count, deliver, events, keep_payloads, upkeep
 from tests.support.outbox_store import NOW, RETENTION, VAULT, Store, bad, draft_for, good, open_store
 
 from chartwire.model.listing import Order, Window
 from chartwire.model.subscription import PayloadContent, Subscription, SubscriptionEvent, SubscriptionStatus
 from chartwire.model.webhook import AttemptFilter, DeliveryFilter, Endpoint, EventDraft, EventType, PayloadVersion
-from chartwire.store import feed, forgetting, history, outbox, replays, schema, subscriptions
+from chartwire.store import feed, history, outbox, replays, schema, subscriptions
 from chartwire.store.documents import DocumentFilter
 from chartwire.store.records import to_json
 
-KEPT = timedelta(days=60)
-DAY = timedelta(days=1)
-SECOND = timedelta(seconds=1)
 ALL = DeliveryFilter()
 LATE = NOW + 2 * KEPT
 """When everything that was written at NOW is long past its time."""
@@ -30,44 +27,14 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield opened
 
 
-async def upkeep(store: Store, since: datetime, until: datetime) -> None:
-    """What upkeep does, day by day."""
-    for days in range((until - since) // DAY + 1):
-        at = since + days * DAY
-        while await store.database.write(partial(outbox.expire_payloads, now=at)):
-            pass
-        while await store.database.write(partial(forgetting.forget_history, kept=KEPT, now=at)):
-            pass
-
-
-async def deliver(store: Store, endpoint: Endpoint, at: datetime) -> EventDraft:
-    """A message that was posted at once."""
-    draft = await store.append(endpoint, at=at)
-    assert await store.settle(await store.claim_one(at), good(), at)
-    return draft
-
-
-async def events(store: Store) -> list[str]:
-    """The ids of the events that are there, the oldest first."""
-    return [row[0] for row in await store.rows("SELECT id FROM event ORDER BY seq")]
-
-
-async def count(store: Store, table: str) -> int:
-    """How many rows a table has."""
-    ((rows,),) = await store.rows(f"SELECT count(*) FROM {table}")  # noqa: S608  our own names
-    return int(rows)
-
-
 async def test_what_is_older_than_history_is_kept_goes_and_what_is_newer_stays(store: Store) -> None:
     endpoint = await store.add_endpoint()
-    for days in range(150):
-        await deliver(store, endpoint, NOW + days * DAY)
-    await upkeep(store, NOW, NOW + 150 * DAY)
-    ((oldest,), *_) = await store.rows("SELECT created_at FROM event ORDER BY seq")
-    age = NOW + 150 * DAY - datetime.fromtimestamp(oldest / 1000, NOW.tzinfo)
-    assert KEPT - DAY <= age <= KEPT + KEPT / 6 + DAY
+    for day in (NOW + days * DAY for days in range(150)):
+        await deliver(store, endpoint, day)
+        await upkeep(store, day, day)
     left = await count(store, "event")
-    assert left == age / DAY
+    assert KEPT < left * DAY <= KEPT + KEPT / 6 + DAY  # one a day; on PostgreSQL they go by ranges of a sixth
+    assert await count(store, "event WHERE body IS NULL") > 0
     assert [await count(store, table) for table in ("event_subject", "delivery", "attempt")] == [left] * 3
     assert await count(store, "audit") == 150
 
@@ -197,12 +164,6 @@ async def forget_what_was(store: Store, endpoint: Endpoint) -> EventDraft:
     await upkeep(store, middle, LATE - KEPT / 2)
     assert await events(store) == [newer.id]
     return newer
-
-
-async def keep_payloads(store: Store, until: datetime) -> None:
-    """Let the bytes of all that was told be kept for longer than others."""
-    statement = update(schema.event).values(expires_at=until)
-    await store.database.write(lambda connection: connection.execute(statement))
 
 
 async def subscribe(store: Store, channel: Endpoint) -> Subscription:

@@ -23,7 +23,23 @@ from chartwire.store.sqlite import connect_sqlite
 pytestmark = pytest.mark.embedded
 
 
-STEPS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013", "0014"]
+STEPS = [
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+    "0015",
+]
 LAST = int(STEPS[-1])
 REPOSITORY = Path(__file__).parents[2]
 

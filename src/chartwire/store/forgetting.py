@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, delete, func, select
 
-from chartwire.store import schema
+from chartwire.store import ranges, schema
+from chartwire.store.database import POSTGRESQL
 
 _EVENT = schema.event.c
 _SUBJECT = schema.event_subject.c
@@ -23,7 +24,12 @@ _FEW = 50
 
 
 def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bool:
-    """Forget a few of the events that are older than history is kept; whether there may be more."""
+    """Forget some of what is older than history is kept; whether there may be more.
+
+    On SQLite a few events, on PostgreSQL a whole range of them once all of it is older.
+    """
+    if connection.dialect.name == POSTGRESQL:
+        return ranges.forget_history(connection, kept, now)
     seqs = connection.execute(forgettable_events(now - kept, now)).scalars().all()
     if seqs:
         _delete(connection, seqs)

@@ -87,11 +87,12 @@ def draft(message: str) -> Path:
 
 
 def is_on(dialect: str) -> IncludeObject:
-    """What of the schema a database has that speaks this dialect: Alembic's `include_object`."""
+    """What of the schema a database has that speaks this dialect, but for ranges of tables: `include_object`."""
 
     def includes(item: SchemaItem, name: str | None, kind: str, reflected: bool, other: SchemaItem | None) -> bool:
-        del name, kind, reflected, other
-        return bool(item.info.get("dialect", dialect) == dialect)
+        del other
+        is_range = kind == "table" and reflected and (name or "")[-1:].isdigit()
+        return not is_range and bool(item.info.get("dialect", dialect) == dialect)
 
     return includes
 

@@ -30,7 +30,8 @@ from sqlalchemy import (
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.errors import StoreError
 from chartwire.store.database import POSTGRESQL
-from chartwire.store.schema import Moment, data_key, metadata, schema_floor
+from chartwire.store.ranges import begin, make_room
+from chartwire.store.schema import Moment, data_key, delivery, event, metadata, schema_floor
 
 _BATCH = 500
 
@@ -95,6 +96,8 @@ def write_lines(connection: Connection, table: Table, lines: Iterable[bytes]) ->
     """Insert the rows that lines tell of."""
     rows = parse_lines(table, lines)
     while batch := list(islice(rows, _BATCH)):
+        if table in {event, delivery}:
+            make_room(connection, (row["seq"] for row in batch))
         connection.execute(insert(table), batch)
 
 
@@ -145,6 +148,7 @@ def go_on_counting(connection: Connection) -> None:
                         f" FROM {table.name} HAVING max({column.name}) IS NOT NULL"
                     )
                 )
+    begin(connection)
 
 
 def _writer(column: Column[Any]) -> Callable[[Any], Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Constraint,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -79,11 +80,15 @@ def _partial(name: str, where: str, *columns: str) -> Index:
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
-def _on_sqlite(column: str, target: str) -> ForeignKeyConstraint:
-    """What a row refers to and goes with: on PostgreSQL history goes by whole tables, which nothing may refer to."""
-    key = ForeignKeyConstraint([column], [target], ondelete="CASCADE")
-    key.info["dialect"] = "sqlite"
-    return key.ddl_if(dialect="sqlite")
+def _for_sqlite(constraint: Constraint) -> Constraint:
+    """A constraint that PostgreSQL does without, or has for each range of a table alone (`store.ranges`)."""
+    constraint.info["dialect"] = "sqlite"
+    return constraint.ddl_if(dialect="sqlite")
+
+
+def _owner(column: str, target: str) -> Constraint:
+    """What a row goes with. On PostgreSQL they go by whole tables, which nothing may refer to."""
+    return _for_sqlite(ForeignKeyConstraint([column], [target], ondelete="CASCADE"))
 
 
 def _for_postgres(index: Index) -> Index:
@@ -490,7 +495,7 @@ event = Table(
     "event",
     metadata,
     _serial("seq"),
-    Column("id", String(64), nullable=False, unique=True),  # webhook-id and meta.messageId
+    Column("id", String(64), nullable=False),  # webhook-id and meta.messageId
     _account(),
     Column("type", String(64), nullable=False),
     Column("payload_version", String(16), nullable=False),
@@ -500,8 +505,10 @@ event = Table(
     Column("size", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
+    _for_sqlite(UniqueConstraint("id")),
     Index(None, "account_id", "seq"),
     _partial("ix_event_expires", "body IS NOT NULL", "expires_at"),
+    postgresql_partition_by="RANGE (seq)",
 )
 
 event_subject = Table(
@@ -510,8 +517,9 @@ event_subject = Table(
     metadata,
     Column("event_seq", Serial, primary_key=True, autoincrement=False),
     Column("patient_id", String(64), primary_key=True),
-    _on_sqlite("event_seq", "event.seq"),
+    _owner("event_seq", "event.seq"),
     Index(None, "patient_id"),
+    postgresql_partition_by="RANGE (event_seq)",
 )
 
 subscription_event = Table(
@@ -543,13 +551,14 @@ delivery = Table(
     Column("http_status", Integer),
     Column("created_at", Moment, nullable=False),
     Column("settled_at", Moment),
-    UniqueConstraint("event_seq", "endpoint_seq"),
-    _on_sqlite("event_seq", "event.seq"),
+    _for_sqlite(UniqueConstraint("event_seq", "endpoint_seq")),
+    _owner("event_seq", "event.seq"),
     _partial("ix_delivery_due", "state = 'waiting'", "endpoint_seq", "again", "due_at"),
     # What is in flight, where several processes serve; one that is alone knows.
     _for_postgres(_partial("ix_delivery_leased", "lease IS NOT NULL", "endpoint_seq", "lease_until")),
     Index(None, "account_id", "state"),
     Index(None, "account_id", "seq"),
+    postgresql_partition_by="RANGE (seq)",
 )
 
 replay = Table(
@@ -584,7 +593,7 @@ event_cursor = Table(
 attempt = Table(
     "attempt",
     metadata,
-    _serial("id"),
+    _serial("id"),  # of each range of its own on PostgreSQL
     Column("delivery_seq", Serial, nullable=False),
     Column("number", Integer, nullable=False),  # 1, 2, … over the whole life of the delivery
     Column("started_at", Moment, nullable=False),
@@ -598,8 +607,9 @@ attempt = Table(
     Column("connect_us", Integer),
     Column("tls_us", Integer),
     Column("first_byte_us", Integer),
-    _on_sqlite("delivery_seq", "delivery.seq"),
+    _owner("delivery_seq", "delivery.seq"),
     Index(None, "delivery_seq"),
+    postgresql_partition_by="RANGE (delivery_seq)",
 )
 
 network_circuit = Table(

@@ -1,0 +1,139 @@
+"""On PostgreSQL the history is in ranges of numbers, each a table of its own: what is old is dropped, not deleted.
+
+    event, event_subject    by the number of the event
+    delivery, attempt       by the number of the delivery
+
+Range k has the numbers from k * 2**40 on, more than are ever given out in one: at a hundred million deliveries a day
+they last for thirty years. A range begins when the sequences jump to its first number, and so one range after the other
+has the rows of a stretch of time. Nothing is moved, no bounds change, and no row ever lacks a range.
+
+The sequence of deliveries jumps first: a delivery is never in an earlier range than its event, and so never goes before
+it, or a subscription that looks for the delivery would tell again. One that is in a later range outlives its event; it
+is not listed any more, and has expired if it is claimed.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
+
+from chartwire.store import schema
+from chartwire.store.database import POSTGRESQL, lock
+
+WIDTH = 2**40
+
+_DIVIDED = ("event", "event_subject", "delivery", "attempt")
+_COUNTED = ("delivery", "event")  # in the order in which their sequences jump
+_SHARES = 6
+"""A range has this part of the time that history is kept, which leaves at most eight: claims look into each."""
+
+_LOCK_TIMEOUT = "200ms"
+"""Whoever wants the tables waits behind us as long as we wait for those who have them."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+_EVENT = schema.event.c
+_DELIVERY = schema.delivery.c
+
+
+def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bool:
+    """Do the next of what is to be done: let new rows go into the newest range, make one after it, or drop the oldest.
+
+    Returns whether there may be more. What cannot be done without waiting is left for another time.
+    """
+    lock(connection, "ranges of history")
+    known = known_ranges(connection)
+    begin(connection)
+    if _holds_a_share(connection, known[-1], now - kept / _SHARES):
+        return _at_once(connection, lambda: _make(connection, known[-1] + 1, known[-1]))
+    if not _may_go(connection, known[0], now - kept, now):
+        return False
+    return _at_once(connection, lambda: _drop(connection, known[0], now - kept, now))
+
+
+def known_ranges(connection: Connection) -> list[int]:
+    """Those that there are, the oldest first."""
+    children = text(
+        "SELECT CAST(substring(relname FROM '[0-9]+$') AS integer) AS range FROM pg_inherits"
+        " JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = CAST('event' AS regclass) ORDER BY range"
+    )
+    return list(connection.execute(children).scalars())
+
+
+def begin(connection: Connection) -> None:
+    """Let numbers be given out from the newest range, if they are not already."""
+    first = known_ranges(connection)[-1] * WIDTH
+    for table in _COUNTED:
+        sequence = f"{table}_seq_seq"
+        last = connection.execute(text(f"SELECT last_value FROM {sequence}")).scalar_one()  # noqa: S608  our own names
+        if last < first:
+            connection.execute(select(func.setval(sequence, first)))
+
+
+def make_room(connection: Connection, numbers: Iterable[int]) -> None:
+    """Make the ranges of numbers that rows from elsewhere have."""
+    if connection.dialect.name != POSTGRESQL:
+        return
+    known = known_ranges(connection)
+    for number in sorted({number // WIDTH for number in numbers} - set(known)):
+        _make(connection, number, known[0])
+
+
+def _holds_a_share(connection: Connection, number: int, before: datetime) -> bool:
+    """Whether the oldest row of a range was written before a moment."""
+    oldest = select(_EVENT.created_at).where(_EVENT.seq >= number * WIDTH).order_by(_EVENT.seq).limit(1)
+    written = connection.execute(oldest).scalar_one_or_none()
+    return written is not None and written < before
+
+
+def _may_go(connection: Connection, number: int, before: datetime, now: datetime) -> bool:
+    """Whether all of a range is older than `before`, has no bytes that may still be sent, and is not being posted.
+
+    The newest of all stays, see `store.forgetting`. Each condition is a seek in an index of the range.
+    """
+    end = literal((number + 1) * WIDTH)
+    newest = [
+        select(column.created_at).where(column.seq < end).order_by(column.seq.desc()).limit(1).scalar_subquery()
+        for column in (_EVENT, _DELIVERY)
+    ]
+    payload = select(_EVENT.expires_at).where(_EVENT.seq < end, _EVENT.body.is_not(None)).order_by(_EVENT.expires_at)
+    leases = select(_DELIVERY.seq).where(_DELIVERY.lease.is_not(None), _DELIVERY.lease_until > now)
+    conditions: list[ColumnElement[bool]] = [
+        exists().where(_EVENT.seq >= end),
+        exists().where(_DELIVERY.seq >= end),
+        payload.limit(1).scalar_subquery().is_(None),
+        ~leases.where(_DELIVERY.event_seq < end).exists(),
+        *(func.coalesce(each < before, literal(True)) for each in newest),
+    ]
+    return bool(connection.execute(select(and_(*conditions))).scalar_one())
+
+
+def _at_once(connection: Connection, change: Callable[[], bool]) -> bool:
+    """Change tables if nobody is in the way for long; else nothing is done."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+    try:
+        with connection.begin_nested():
+            return change()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+
+
+def _make(connection: Connection, number: int, pattern: int) -> bool:
+    """Make a range like another; True. To attach a table stops nobody, to make one in its place would."""
+    bounds = f"FROM ({number * WIDTH}) TO ({(number + 1) * WIDTH})"
+    for table in _DIVIDED:
+        connection.execute(text(f"CREATE TABLE {table}_{number} (LIKE {table}_{pattern} INCLUDING ALL)"))
+        connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {table}_{number} FOR VALUES {bounds}"))
+    return True
+
+
+def _drop(connection: Connection, number: int, before: datetime, now: datetime) -> bool:
+    """Drop a range, if nothing came to it until all others were kept out."""
+    connection.execute(text(f"LOCK TABLE ONLY {', ONLY '.join(_DIVIDED)} IN ACCESS EXCLUSIVE MODE"))
+    if not _may_go(connection, number, before, now):
+        return False
+    connection.execute(text(f"DROP TABLE {', '.join(f'{table}_{number}' for table in _DIVIDED)}"))
+    return True
