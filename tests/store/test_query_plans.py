@@ -16,7 +16,7 @@ from tests.support.profile import open_connection
 
 from chartwire.clock import to_milliseconds
 from chartwire.model.document import QueryStatus, RemoteDocument
-from chartwire.store import audit, claims, deliveries, documents, queries, ring, sources
+from chartwire.store import audit, claims, deliveries, documents, forgetting, queries, ranges, ring, sources
 from chartwire.store.bulk import Bulk
 from chartwire.store.schema import intake_step, network_step
 
@@ -249,6 +249,24 @@ def test_a_hot_query_needs_no_scan_and_no_sort(connection: Connection, name: str
     query, index = ON_POSTGRESQL[name]
     written = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     expect_plan(connection, str(written), index)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", BULK_ON_POSTGRESQL)
+def test_a_statement_about_many_needs_no_scan_of_any_range_of_the_history(connection: Connection, name: str) -> None:
+    """As many ranges as there ever are; statements that tell numbers look into those that have them alone."""
+    statement, index = BULK_ON_POSTGRESQL[name]
+    with connection.begin_nested() as savepoint:
+        ranges.make_room(connection, [number * ranges.WIDTH for number in range(8)])
+        expect_plan(connection, re.sub(r"\$\d+", "'1'", statement.text("postgresql", 1)), index)
+        savepoint.rollback()
+
+
+@pytest.mark.embedded
+def test_history_is_forgotten_from_its_oldest_row_on(connection: Connection) -> None:
+    query = forgetting.forgettable_events(NOW, NOW)
+    assert [step for step in plan(connection, query) if "SCAN" in step] == ["SCAN event"]  # from its beginning
+    assert _effort(connection, query) < 100
 
 
 def expect_plan(connection: Connection, written: str, index: str) -> None:

@@ -402,8 +402,10 @@ async def test_upkeep_forgets_history_only_if_it_is_told_to(engine: Engine) -> N
     await engine.append(account, 3)
     ((written,),) = await engine.rows("SELECT count(*) FROM event")
     kept = SETTINGS.model_copy(update={"history_retention_days": SETTINGS.payload_retention_days})
-    for settings, left in ((SETTINGS, written), (kept, 1)):
+    for settings, left in ((SETTINGS, written + 1), (kept, 1)):
         upkeep = Retention(engine.database, lambda: system_clock() + 2 * RETENTION, engine.metrics, settings)
         await upkeep.forget_expired()
+        await upkeep.forget_history()
+        await engine.append(account, 1)
         await upkeep.forget_history()
         assert await engine.rows("SELECT count(*) FROM event") == [(left,)]
