@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.util import await_only
+from tests.support.gate import Gate
 from tests.support.outbox_store import LEASE, NOW, RETENTION, VAULT, Store, bad, draft_for, good
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import PostgresServer, shared_server
@@ -54,20 +54,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             return store
 
         yield start
-
-
-class Gate:
-    """Holds a unit in the middle of its transaction until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.opened = asyncio.Event()
-
-    def wait(self, connection: Connection) -> None:
-        """Wait inside a unit, as if the database took long: the loop goes on."""
-        del connection
-        self.reached.set()
-        await_only(self.opened.wait())
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")

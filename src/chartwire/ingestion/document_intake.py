@@ -28,7 +28,7 @@ from chartwire.model.quarantine import HeldDocument, QuarantineState
 from chartwire.networks.network import Network
 from chartwire.store import documents, quarantine, queries, registry, sources
 from chartwire.store.blobs import BlobStore, StoredBlob
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.records import storable
 from chartwire.telemetry import Metrics, get_logger
 
@@ -153,7 +153,7 @@ class DocumentIntakeHandler:
 
         The same document from two networks (same master identifier, or same bytes) is kept once and announced once.
         """
-        lock_account(connection, step.account_id)
+        lock_patient(connection, step.patient_id)
         query = _open_query(connection, step)
         held = documents.find_held(connection, step.patient_id, step.remote, fetched.blob.sha256)
         if query is None or (held is not None and _brings_nothing(connection, query, held)):

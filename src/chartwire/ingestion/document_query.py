@@ -13,7 +13,7 @@ from chartwire.model.document import DocumentQuery, DocumentStatus, NetworkStep,
 from chartwire.model.registry import Demographics, LinkState
 from chartwire.networks.network import Discovery, Issue, Listing, Network
 from chartwire.store import queries, registry, sources
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.records import storable
 from chartwire.telemetry import get_logger
 
@@ -89,7 +89,7 @@ class DocumentQueryHandler:
         """What of a part of the listing is to be fetched: that begins while the rest is still written down."""
 
         def unit(connection: Connection) -> None:
-            lock_account(connection, step.account_id)
+            lock_patient(connection, step.patient_id)
             query = queries.find_query(connection, step.query_id)
             if query is not None and queries.holds(connection, step):
                 to_fetch = _not_held(connection, query, step.network, listed)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    union,
     update,
 )
 
@@ -310,21 +311,29 @@ def release_leases(connection: Connection, now: datetime) -> None:
         )
 
 
-def abandon_steps(connection: Connection, networks: Collection[str]) -> set[str]:
-    """Fail every waiting step of a network that is none of `networks`; returns the queries that had one.
+def asking_others(connection: Connection, networks: Collection[str], limit: int) -> list[DocumentQuery]:
+    """Up to `limit` queries with a step that waits for a network that is none of `networks`.
 
     A network may be taken out of the settings while it is being asked: nobody would ever claim its steps.
     """
-    touched: set[str] = set()
-    for table in (network_step, intake_step):
-        rows = connection.execute(
-            update(table)
-            .where(_is_waiting(table), table.c.network.not_in(networks))
-            .values(state=StepState.FAILED, issue=IssueCode.NOT_FOUND, lease=None, lease_until=None)
-            .returning(table.c.query_id)
+    asking = union(
+        *(
+            select(table.c.query_id).where(_is_waiting(table), table.c.network.not_in(networks))
+            for table in (network_step, intake_step)
         )
-        touched.update(rows.scalars())
-    return touched
+    )
+    rows = connection.execute(select(document_query).where(document_query.c.id.in_(asking)).limit(limit))
+    return [_query(row) for row in rows]
+
+
+def abandon_steps(connection: Connection, query_id: str, networks: Collection[str]) -> None:
+    """Fail what of a query waits for a network that is none of `networks`."""
+    for table in (network_step, intake_step):
+        connection.execute(
+            update(table)
+            .where(table.c.query_id == query_id, _is_waiting(table), table.c.network.not_in(networks))
+            .values(state=StepState.FAILED, issue=IssueCode.NOT_FOUND, lease=None, lease_until=None)
+        )
 
 
 def _is_waiting(table: Table) -> ColumnElement[bool]:
