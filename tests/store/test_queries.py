@@ -64,7 +64,8 @@ class Store:
 
     def end(self, query_id: str = "q1") -> QueryStatus | None:
         """End the query if it is over."""
-        return queries.end_query_if_over(self.connection, query_id, NOW + SECOND)
+        ended = queries.end_query_if_over(self.connection, query_id, NOW + SECOND)
+        return None if ended is None else ended.status
 
     def progress(self, query_id: str = "q1") -> Progress:
         """How far the query is."""

@@ -64,16 +64,14 @@ class Announcer:
             self._notifier.notify(connection, account_id, taken, now)
 
     def end_query_if_over(self, connection: Connection, query_id: str, now: datetime) -> None:
-        """End a query whose last step has ended, and tell so: a customer never has to poll."""
-        query = queries.find_query(connection, query_id)
-        if query is None:
-            return
-        lock_patient(connection, query.patient_id)  # of two steps that end at the same time, one is the last
-        status = queries.end_query_if_over(connection, query_id, now)
-        if status is None:
-            return
-        self.compose(connection, query.account_id, now)  # the closing message comes after every document
-        self._tell_end(connection, query, status, now)
+        """End a query whose last step has ended, and tell so: a customer never has to poll.
+
+        The caller holds the patient's lock: of two steps that end at the same time, one is the last.
+        """
+        query = queries.end_query_if_over(connection, query_id, now)
+        if query is not None:
+            self.compose(connection, query.account_id, now)  # the closing message comes after every document
+            self._tell_end(connection, query, now)
 
     def abandon_other_networks(self, connection: Connection, networks: Collection[str], now: datetime) -> bool:
         """Give up what networks that are no longer configured were asked, so that their queries come to an end.
@@ -88,13 +86,13 @@ class Announcer:
             self.end_query_if_over(connection, query.id, now)
         return len(asking) < _ABANDONED_AT_ONCE
 
-    def _tell_end(self, connection: Connection, query: DocumentQuery, status: QueryStatus, now: datetime) -> None:
+    def _tell_end(self, connection: Connection, query: DocumentQuery, now: datetime) -> None:
         for mode in DeliveryMode:
             readers = _with_mode(connection, query.account_id, mode)
             if readers:
                 is_all_told = mode is DeliveryMode.AS_AVAILABLE
                 brought = [] if is_all_told else documents.documents_of_query(connection, query.id)
-                part = self._patient_part(connection, query, brought, status)
+                part = self._patient_part(connection, query, brought, query.status)
                 for version, group in _by_version(readers):
                     self._append(connection, [query], [part], version, group, now)
 

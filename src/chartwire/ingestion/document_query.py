@@ -82,6 +82,7 @@ class DocumentQueryHandler:
 
     def give_up(self, connection: Connection, step: NetworkStep, issue: IssueCode) -> None:
         """See `steps.Handler.give_up`."""
+        lock_patient(connection, step.patient_id)
         if queries.settle_network_step(connection, step, StepState.FAILED, issue):
             self._announcer.end_query_if_over(connection, step.query_id, self._clock())
 
@@ -100,6 +101,7 @@ class DocumentQueryHandler:
     def _finish(self, connection: Connection, step: NetworkStep, discovery: Discovery) -> None:
         """Write down links and end the step, once everything that it listed is written down."""
         now = self._clock()
+        lock_patient(connection, step.patient_id)
         if queries.settle_network_step(connection, step, StepState.DONE):  # else deleted, or another holds it now
             registry.save_links(connection, step.patient_id, step.network, _links(discovery), now)
             self._announcer.end_query_if_over(connection, step.query_id, now)

@@ -6,7 +6,7 @@ lease runs out (or is released at the next start) and the step is claimed again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,10 +127,10 @@ def progress_query(query_id: str) -> Select[str, int]:
     )
 
 
-def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> QueryStatus | None:
+def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> DocumentQuery | None:
     """End the query if none of its steps waits: failed if every network failed, completed otherwise.
 
-    Returns the status it ended with now, or None if it goes on or had ended before.
+    Returns the query as it has ended now, or None if it goes on, is gone, or had ended before.
     """
     if _is_anything_waiting(connection, query_id):
         return None
@@ -142,7 +142,7 @@ def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> Q
     connection.execute(
         update(document_query).where(document_query.c.id == query_id).values(status=status, ended_at=now)
     )
-    return status
+    return replace(query, status=status, ended_at=now)
 
 
 def _is_anything_waiting(connection: Connection, query_id: str) -> bool:
