@@ -1,12 +1,13 @@
-"""What more machines would carry: a discrete-event simulation of the figures that `bench cluster intake` measured.
+"""What more machines would carry: figures that `bench cluster intake` measured, and a simulation that reproduces them.
 
-    python -m bench cluster intake --json figures.json
+    python -m bench cluster intake --rounds 3 --json figures.json
     python -m bench.capacity figures.json
 
-A piece of work (a delivery, a document) visits stations: the process that works on it, the database, the bucket, the
-receiver. Each asks for CPU of the machine that it is on; a machine's cores are shared in slices. What one piece costs
-at each station is taken from the turns of one process; the rates of more processes are then foretold, and compared
-with those that were measured. Where that is off by more than a fifth, nothing is foretold beyond.
+A piece of work (a delivery, a document) costs CPU in the process that works on it, in the database, and at the
+receiver or the bucket; each further process makes every piece a little dearer, because processes wake each other and
+share what they claim. So a cost is a line over the number of processes, laid through what was measured. How much a
+number of processes get done with such costs is simulated (`bench.simulation`) and compared with the rates that were
+measured. Where one is off by more than a fifth, nothing is foretold beyond.
 """
 
 import argparse
@@ -14,107 +15,141 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import simpy
 from rich.console import Console
 from rich.table import Table
 
-_SLICE_SECONDS = 0.002
-_WARM_UP = 0.2  # of the time
-_TOLERANCE = 0.2
-_LOAD = 0.6  # of a core, at most, at the busiest time: what queues longer is late
+from bench.simulation import ALL, Costs, deliveries_per_second, documents_per_second
+
+TOLERANCE = 0.2
+_LOAD = 0.6
+"""Of a core, at most, at the busiest time: what is queued longer is late."""
+_MOST_PROCESSES = 64
+_PLENTY = 64  # cores of receivers and buckets, which are not ours to count
 _SECONDS_A_DAY = 86_400
-
-Process = Generator[simpy.Event, Any, None]
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """A place that each piece of work visits: CPU microseconds of one piece, and how many are worked on at one time."""
-
-    name: str
-    microseconds: float
-    parallel: int
-    machine: str = "here"
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Work that goes round: so many groups of so many pieces each are under way at one time."""
-
-    stations: Sequence[Station]
-    cores: Mapping[str, int]
-    groups: int
-    group: int = 1
-
-
-def simulate(flow: Flow, seconds: float = 20) -> float:
-    """Pieces per second."""
-    environment = simpy.Environment()
-    cores = {name: simpy.Resource(environment, count) for name, count in flow.cores.items()}
-    places = [simpy.Resource(environment, station.parallel) for station in flow.stations]
-    done: list[float] = []
-
-    def work(place: simpy.Resource, station: Station) -> Process:
-        """Hold a place, and of its machine a core for a slice at a time."""
-        left = station.microseconds * flow.group / 1e6
-        with place.request() as mine:
-            yield mine
-            while left > 0:
-                with cores[station.machine].request() as core:
-                    yield core
-                    yield environment.timeout(min(left, _SLICE_SECONDS))
-                left -= _SLICE_SECONDS
-
-    def go_round() -> Process:
-        while True:
-            for place, station in zip(places, flow.stations, strict=True):
-                yield from work(place, station)
-            done.append(environment.now)
-
-    for _ in range(flow.groups):
-        environment.process(go_round())
-    environment.run(until=seconds)
-    counted = sum(at > seconds * _WARM_UP for at in done)
-    return counted * flow.group / (seconds * (1 - _WARM_UP))
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One side of a measurement: so many processes (0: embedded), their rate, and CPU µs of a piece, by whom."""
+    """One side of a measurement: so many processes (0: embedded), pieces per second, CPU µs and disk bytes of one."""
 
     processes: int
     per_second: float
     costs: Mapping[str, float]
+    disk_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`first` with one process, and `further` more with each further one."""
+
+    first: float
+    further: float
+
+    def at(self, processes: int) -> float:
+        """The value for so many processes."""
+        return self.first + self.further * (processes - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of work, measured by a section; so many groups of pieces are under way in each of its processes."""
+    """A kind of work: the section that measures it, who has a part in it beside the database, and its simulation."""
 
     section: str
     piece: str
-    groups: int
-    group: int
-
-    def foretell(self, costs: Mapping[str, float], processes: int, cores: int) -> float:
-        """Pieces per second of so many processes, with all that serves them on one machine."""
-        parallel = {"workers": processes, "receiver": 1}
-        stations = [Station(name, cost, parallel.get(name, cores)) for name, cost in costs.items()]
-        return simulate(Flow(stations, {"here": cores}, self.groups * processes, self.group))
-
-    def foretell_apart(self, costs: Mapping[str, float], cores: Mapping[str, int]) -> float:
-        """The same with a machine of its own for each part, of so many cores; a process for each core of `workers`."""
-        stations = [Station(name, costs[name], count, name) for name, count in cores.items()]
-        return simulate(Flow(stations, cores, self.groups * cores["workers"], self.group))
+    other: str
+    simulate: Callable[[Costs, int, Mapping[str, int]], float]
 
 
-KINDS = (Kind("cluster", "deliveries", 4, 64), Kind("intake", "documents", 4, 1))
-_OTHERS = frozenset({"receiver"})  # the customer's, not ours to buy
+KINDS = (
+    Kind("cluster", "deliveries", "receiver", deliveries_per_second),
+    Kind("intake", "documents", "bucket", documents_per_second),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a piece costs, by the number of processes."""
+
+    kind: Kind
+    worker: Line
+    database: Line
+    other: Line
+
+    @classmethod
+    def of(cls, kind: Kind, measured: Sequence[Measured]) -> "Model":
+        """Lines through what was measured; one process at least."""
+        lines = [_line(measured, name) for name in ("workers", "database", kind.other)]
+        return cls(kind, *lines)
+
+    def costs(self, processes: int) -> Costs:
+        """CPU seconds of one piece."""
+        return Costs(*(line.at(processes) / 1e6 for line in (self.worker, self.database, self.other)))
+
+    def on_one_machine(self, processes: int, cores: int) -> float:
+        """Pieces per second of so many processes, with all that serves them on the same cores."""
+        return self.kind.simulate(self.costs(processes), processes, {ALL: cores})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What carries a rate: so many installations, accounts divided among them, each with processes of a core each."""
+
+    installations: int
+    processes: int
+    database_cores: int
+    carried: float
+
+
+def plan(model: Model, per_second: float) -> Plan:
+    """The fewest installations, and of these the fewest processes, that carry it with something to spare."""
+    installations = 1
+    while (found := _plan_one(model, per_second / installations)) is None:
+        installations += 1
+    return replace(found, installations=installations, carried=found.carried * installations)
+
+
+def _plan_one(model: Model, per_second: float) -> Plan | None:
+    """One installation that carries it; None if further processes cost more than they bring before there are enough."""
+    for processes in range(1, _MOST_PROCESSES):
+        costs = model.costs(processes)
+        if per_second * costs.worker > processes * _LOAD:
+            continue
+        database_cores = math.ceil(per_second * costs.database / _LOAD)
+        cores = {"workers": processes, "database": database_cores, "other": _PLENTY}
+        carried = model.kind.simulate(costs, processes, cores)
+        if carried * _LOAD >= per_second:
+            return Plan(1, processes, database_cores, carried)
+    return None
+
+
+def _line(measured: Sequence[Measured], name: str) -> Line:
+    """The straight line that is nearest to the costs (least squares), level if it would fall."""
+    counts = [each.processes - 1 for each in measured if each.processes]
+    costs = [each.costs[name] for each in measured if each.processes]
+    if len(counts) < 2:
+        return Line(costs[0], 0)
+    further, first = statistics.linear_regression(counts, costs)
+    return Line(first, further) if further > 0 else Line(statistics.mean(costs), 0)
+
+
+def read_measured(figures: Mapping[str, Any], section: str) -> list[Measured]:
+    """What `bench --json` wrote of a section; the medians of its turns."""
+    sides: Mapping[str, Any] = next(
+        (each["sides"] for each in figures["comparisons"] if each["section"] == section), {}
+    )
+    return [_measured(int(name), turns) for name, turns in sides.items()]
+
+
+def _measured(processes: int, turns: Sequence[Mapping[str, Any]]) -> Measured:
+    costs = {"workers": statistics.median(turn["cpu_microseconds"] for turn in turns)}
+    costs |= {name: statistics.median(turn["shares"][name] for turn in turns) for name in turns[0]["shares"]}
+    per_second, disk_bytes = (statistics.median(turn[name] for turn in turns) for name in ("per_second", "disk_bytes"))
+    return Measured(processes, per_second, costs, disk_bytes)
 
 
 def main() -> int:
@@ -132,14 +167,14 @@ def main() -> int:
         if not any(each.processes == 1 for each in measured):
             console.print(f"{kind.piece}: not measured; python -m bench {kind.section} --json …")
             continue
-        table, deviation = _compared(kind, measured, figures["machine"]["cores"])
+        model = Model.of(kind, measured)
+        table, deviation = _compared(model, measured, figures["machine"]["cores"])
         console.print(table)
-        if deviation > _TOLERANCE:
+        if deviation > TOLERANCE:
             is_trusted = False
             console.print(f"Off by {deviation:.0%}: nothing is foretold of {kind.piece} beyond what was measured.")
         else:
-            per_second = wanted[kind.piece] / _SECONDS_A_DAY * given.peak
-            console.print(_foretold(kind, _of_one(measured).costs, per_second))
+            console.print(_foretold(model, measured, wanted[kind.piece], given.peak))
     return 0 if is_trusted else 1
 
 
@@ -153,54 +188,44 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_measured(figures: Mapping[str, Any], section: str) -> list[Measured]:
-    """What `bench --json` wrote of a section; the medians of its turns."""
-    sides: Mapping[str, Any] = next(
-        (each["sides"] for each in figures["comparisons"] if each["section"] == section), {}
-    )
-    return [_measured(int(name), turns) for name, turns in sides.items()]
-
-
-def _measured(processes: int, turns: Sequence[Mapping[str, Any]]) -> Measured:
-    costs = {"workers": statistics.median(turn["cpu_microseconds"] for turn in turns)}
-    costs |= {name: statistics.median(turn["shares"][name] for turn in turns) for name in turns[0]["shares"]}
-    return Measured(processes, statistics.median(turn["per_second"] for turn in turns), costs)
-
-
-def _of_one(measured: Sequence[Measured]) -> Measured:
-    return next(each for each in measured if each.processes == 1)
-
-
-def _compared(kind: Kind, measured: Sequence[Measured], cores: int) -> tuple[Table, float]:
+def _compared(model: Model, measured: Sequence[Measured], cores: int) -> tuple[Table, float]:
     """Measured beside foretold, and how far off the worst is."""
-    table = Table(title=f"{kind.piece} on {cores} cores, with all that serves them", title_justify="left")
+    title = f"{model.kind.piece} on {cores} cores, with all that serves them"
+    table = Table(title=title, title_justify="left")
     for column in ("processes", "measured/s", "foretold/s", "off by", "CPU µs of one, by whom"):
         table.add_column(column, justify="right")
-    worst, costs = 0.0, _of_one(measured).costs
+    worst = 0.0
     for each in measured:
         spent = ", ".join(f"{name} {cost:,.0f}" for name, cost in each.costs.items())
         if not each.processes:
             table.add_row("embedded", f"{each.per_second:,.0f}", "", "", spent)
             continue
-        foretold = kind.foretell(costs, each.processes, cores)
+        foretold = model.on_one_machine(each.processes, cores)
         off = foretold / each.per_second - 1
         worst = max(worst, abs(off))
         table.add_row(str(each.processes), f"{each.per_second:,.0f}", f"{foretold:,.0f}", f"{off:+.0%}", spent)
     return table, worst
 
 
-def _foretold(kind: Kind, costs: Mapping[str, float], per_second: float) -> Table:
-    """The cores that each part needs, and whether they carry it together."""
-    cores = {name: math.ceil(per_second * cost / 1e6 / _LOAD) for name, cost in costs.items() if name not in _OTHERS}
-    carried = kind.foretell_apart(costs, cores)
-    table = Table(
-        title=f"{per_second:,.0f} {kind.piece} a second, at most {_LOAD:.0%} of each core", title_justify="left"
-    )
-    table.add_column("part")
-    table.add_column("cores", justify="right")
-    for name, count in cores.items():
-        table.add_row(name, str(count))
-    table.caption = f"carries up to {carried:,.0f} a second"
+def _foretold(model: Model, measured: Sequence[Measured], a_day: float, peak: float) -> Table:
+    """What carries so many pieces a day, for one and more times as many."""
+    table = Table(title=f"{model.kind.piece}, a core loaded to {_LOAD:.0%} at most", title_justify="left")
+    columns = ("a day", "at the peak/s", "installations", "processes in each", "cores of each database")
+    for column in (*columns, "carries/s, all cores busy", "database grows a day"):
+        table.add_column(column, justify="right")
+    disk = statistics.median(each.disk_bytes for each in measured if each.processes)
+    for times in (0.1, 1, 10):
+        per_second = a_day * times / _SECONDS_A_DAY * peak
+        planned = plan(model, per_second)
+        table.add_row(
+            f"{a_day * times:,.0f}",
+            f"{per_second:,.0f}",
+            str(planned.installations),
+            str(planned.processes),
+            str(planned.database_cores),
+            f"{planned.carried:,.0f}",
+            f"{a_day * times * disk / 1e9:,.0f} GB",
+        )
     return table
 
 

@@ -121,7 +121,9 @@ async def deliver(receivers: Receivers, processes: int, count: int) -> Turn:
         everyone = await rig.database.write(lambda it: register(it, rig.vault, receivers.urls))
         await _put_and_work_off(rig, everyone, 0, len(everyone))  # connections are open, caches are filled
         await rig.pause()
-        return await _put_and_work_off(rig, everyone, len(everyone), count)
+        size = await _disk_bytes(rig.database)
+        turn = await _put_and_work_off(rig, everyone, len(everyone), count)
+        return replace(turn, disk_bytes=(await _disk_bytes(rig.database) - size) / count)
 
 
 async def _put_and_work_off(rig: _Rig, everyone: Sequence[Endpoint], before: int, count: int) -> Turn:
@@ -154,9 +156,12 @@ async def intake(documents: Documents, processes: int) -> Turn:
         network = {"kind": "folder", "name": "archive", "path": folder}
         async with _rig("ingest", processes, {"CHARTWIRE_NETWORKS": json.dumps([network])}, {}) as rig:
             await rig.pause()
+            size = await _disk_bytes(rig.database)
             await _ask(rig, people)
-            turn = await _work_off(rig, 0, documents.patients * documents.each, "SELECT created_at FROM document")
-            return replace(turn, megabytes_per_second=turn.per_second * documents.size / 1e6)
+            count = documents.patients * documents.each
+            turn = await _work_off(rig, 0, count, "SELECT created_at FROM document")
+            grown = (await _disk_bytes(rig.database) - size) / count
+            return replace(turn, megabytes_per_second=turn.per_second * documents.size / 1e6, disk_bytes=grown)
 
 
 def _patient(number: int) -> Demographics:
@@ -200,6 +205,18 @@ async def _work_off(rig: _Rig, before: int, count: int, times: str) -> Turn:
         cpu_microseconds=spent.pop("workers"),
         shares=spent,
     )
+
+
+async def _disk_bytes(database: Database) -> float:
+    """What the database takes up, without what it writes ahead."""
+
+    def read(connection: Connection) -> float:
+        pages = "pg_database_size(current_database())"
+        if connection.dialect.name == "sqlite":
+            pages = "page_count * page_size FROM pragma_page_count, pragma_page_size"
+        return float(connection.execute(text(f"SELECT {pages}")).scalar_one())
+
+    return await database.read(read)
 
 
 async def _until(database: Database, count: int, times: str) -> list[int]:

@@ -7,13 +7,12 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, assert_never
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from sqlalchemy import Connection
 
 from chartwire.api.app import Degradation, Readiness, create_app
 from chartwire.api.dependencies import ConsoleServices, Services
@@ -264,7 +263,10 @@ async def _start_ingestion(ground: _Ground, networks: Sequence[Network] | None) 
         ground.stack.push_async_callback(network.close)
     announcer = Announcer(ground.vault, settings)
     names = [network.name for network in networks]
-    await database.write(lambda connection: _take_over(connection, announcer, names, clock(), settings))
+    if not is_shared(settings.database):  # who is alone knows that whoever held a lease is gone; others' run out
+        await database.write(lambda connection: queries.release_leases(connection, clock()))
+    while not await database.write(lambda connection: announcer.abandon_other_networks(connection, names, clock())):
+        pass
     breaker = Breaker(ground.database, ground.clock, timedelta(seconds=ground.settings.document_retry_seconds))
     query_steps = _query_steps(ground, announcer, breaker)
     steps = _build_steps(ground, announcer, breaker, networks, query_steps)
@@ -403,16 +405,6 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 def _run_chores(ground: _Ground, *chores: _Chore) -> None:
     for chore in chores:
         ground.stack.push_async_callback(_cancel, asyncio.create_task(chore.run()))
-
-
-def _take_over(
-    connection: Connection, announcer: Announcer, networks: Sequence[str], now: datetime, settings: Settings
-) -> None:
-    """Go on where the last process ended. One that is alone knows that whoever held a lease is gone; of several, the
-    others' leases are left to run out."""
-    if not is_shared(settings.database):
-        queries.release_leases(connection, now)
-    announcer.abandon_other_networks(connection, networks, now)
 
 
 def only_server(settings: Settings) -> "_Lock":

@@ -64,7 +64,8 @@ class Store:
 
     def end(self, query_id: str = "q1") -> QueryStatus | None:
         """End the query if it is over."""
-        return queries.end_query_if_over(self.connection, query_id, NOW + SECOND)
+        ended = queries.end_query_if_over(self.connection, query_id, NOW + SECOND)
+        return None if ended is None else ended.status
 
     def progress(self, query_id: str = "q1") -> Progress:
         """How far the query is."""
@@ -248,8 +249,9 @@ def test_after_a_restart_what_was_leased_is_due_and_what_waits_still_waits(store
 
 def test_steps_of_a_network_that_is_no_more_fail(store: Store) -> None:
     store.start("q1", "mercy", "gone")
-    assert queries.abandon_steps(store.connection, ["mercy"]) == {"q1"}
-    assert queries.abandon_steps(store.connection, ["mercy"]) == set()
+    (asking,) = queries.asking_others(store.connection, ["mercy"], 10)
+    queries.abandon_steps(store.connection, asking.id, ["mercy"])
+    assert queries.asking_others(store.connection, ["mercy"], 10) == []
     asked = {each.network: each.state for each in queries.networks_asked(store.connection, "q1")}
     assert asked == {"mercy": StepState.WAITING, "gone": StepState.FAILED}
 

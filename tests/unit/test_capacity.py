@@ -1,54 +1,106 @@
 """The simulation that foretells capacity, where what comes out can be known without it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
-from bench.capacity import KINDS, Flow, Station, read_measured, simulate
+from bench.capacity import Kind, Measured, Model, plan, read_measured
+from bench.simulation import Costs, deliveries_per_second, documents_per_second
+
+MANY = {"workers": 64, "database": 64, "other": 64}
 
 
-def per_second(flow: Flow) -> float:
-    return simulate(flow, seconds=5)
+def deliver(costs: Costs, processes: int, cores: Mapping[str, int] = MANY) -> float:
+    return deliveries_per_second(costs, processes, cores, seconds=2)
 
 
-def test_one_place_does_one_piece_after_the_other() -> None:
-    flow = Flow([Station("worker", 1000, parallel=1)], {"here": 2}, groups=3)
-    assert per_second(flow) == pytest.approx(1000, rel=0.05)
+def take_in(costs: Costs, processes: int, cores: Mapping[str, int] = MANY) -> float:
+    return documents_per_second(costs, processes, cores, seconds=10)
 
 
-def test_the_slowest_place_bounds_the_rest() -> None:
-    stations = [Station("worker", 500, 1), Station("database", 2000, 1), Station("receiver", 100, 1)]
-    assert per_second(Flow(stations, {"here": 8}, groups=8)) == pytest.approx(500, rel=0.05)
+def bound_by_processes(costs: Costs, processes: int, cores: Mapping[str, int]) -> float:
+    """What can be reckoned without a simulation."""
+    return min(processes, cores["workers"]) / costs.worker
 
 
-def test_more_processes_than_cores_share_them() -> None:
-    stations = [Station("worker", 1000, parallel=8), Station("database", 1000, parallel=8)]
-    assert per_second(Flow(stations, {"here": 2}, groups=32)) == pytest.approx(1000, rel=0.05)
+def model_of(*costs: tuple[int, float, float]) -> Model:
+    """Of so many processes the CPU µs of one piece in the process and in the database."""
+    measured = [
+        Measured(processes, 1.0, {"workers": worker, "database": database, "receiver": 0.0}, 0.0)
+        for processes, worker, database in costs
+    ]
+    return Model.of(Kind("cluster", "deliveries", "receiver", bound_by_processes), measured)
 
 
-def test_a_machine_of_its_own_is_nobody_elses() -> None:
-    stations = [Station("worker", 1000, 4, "left"), Station("database", 1000, 4, "right")]
-    assert per_second(Flow(stations, {"left": 2, "right": 4}, groups=32)) == pytest.approx(2000, rel=0.05)
+def test_a_process_does_one_thing_at_a_time() -> None:
+    assert deliver(Costs(0.001, 0, 0), 1) == pytest.approx(1000, rel=0.1)
+    assert take_in(Costs(0.04, 0, 0), 1) == pytest.approx(25, rel=0.1)
 
 
-def test_what_is_alone_under_way_waits_for_every_place_in_turn() -> None:
-    stations = [Station("worker", 3000, 4), Station("database", 1000, 4)]
-    assert per_second(Flow(stations, {"here": 4}, groups=1)) == pytest.approx(250, rel=0.05)
+def test_processes_work_side_by_side_as_far_as_there_are_cores() -> None:
+    two = {"workers": 2, "database": 8, "other": 8}
+    assert deliver(Costs(0.001, 0, 0), 4) == pytest.approx(4000, rel=0.1)
+    assert deliver(Costs(0.001, 0, 0), 4, two) == pytest.approx(2000, rel=0.1)
+    assert take_in(Costs(0.04, 0, 0), 4, two) == pytest.approx(50, rel=0.1)
 
 
-def test_groups_count_their_pieces() -> None:
-    flow = Flow([Station("worker", 100, parallel=1)], {"here": 1}, groups=2, group=64)
-    assert per_second(flow) == pytest.approx(10_000, rel=0.05)
+def test_on_one_machine_everybody_has_a_share_of_its_cores() -> None:
+    assert deliver(Costs(400e-6, 400e-6, 200e-6), 8, {"all": 2}) == pytest.approx(2000, rel=0.1)
+    assert take_in(Costs(0.03, 0.01, 0.01), 8, {"all": 2}) == pytest.approx(40, rel=0.1)
+
+
+def test_a_delivering_process_waits_for_one_transaction_after_the_other() -> None:
+    """However many cores the database has: a process has one cycle under way."""
+    assert deliver(Costs(1e-6, 0.002, 0), 1) == pytest.approx(500, rel=0.1)
+    assert deliver(Costs(1e-6, 0.002, 0), 4) == pytest.approx(2000, rel=0.1)
+
+
+def test_documents_of_a_process_are_in_the_database_side_by_side() -> None:
+    assert take_in(Costs(0.001, 0.08, 0), 1) == pytest.approx(8 / 0.084, rel=0.1)
+
+
+def test_the_receiver_bounds_deliveries() -> None:
+    assert deliver(Costs(1e-5, 1e-5, 0.002), 4) == pytest.approx(500, rel=0.1)
+
+
+def test_costs_are_a_line_over_the_number_of_processes() -> None:
+    model = model_of((0, 9.0, 0.0), (1, 300.0, 100.0), (2, 340.0, 100.0), (4, 420.0, 100.0))
+    assert model.costs(1).worker == pytest.approx(300e-6)
+    assert model.costs(3).worker == pytest.approx(380e-6)
+    assert model.costs(3).database == pytest.approx(100e-6)
+
+
+def test_costs_that_fall_are_not_thought_to_go_on_falling() -> None:
+    model = model_of((1, 300.0, 100.0), (2, 200.0, 100.0))
+    assert model.costs(1).worker == model.costs(40).worker == pytest.approx(250e-6)
+
+
+def test_one_measurement_is_a_level_line() -> None:
+    assert model_of((1, 300.0, 100.0)).costs(9) == Costs(300e-6, 100e-6, 0.0)
+
+
+def test_a_plan_carries_what_was_asked_with_cores_to_spare() -> None:
+    model = model_of((1, 300.0, 100.0), (2, 310.0, 100.0))
+    planned = plan(model, 4000)
+    assert planned.installations == 1
+    assert planned.carried * 0.6 >= 4000
+    assert planned.processes >= 4000 * 300e-6 / 0.6
+
+
+def test_where_further_processes_cost_more_than_they_bring_accounts_are_divided() -> None:
+    model = model_of((1, 300.0, 100.0), (2, 500.0, 100.0))  # at 5,000 a second a further core brings nothing
+    planned = plan(model, 5000)
+    assert planned.installations > 1
+    assert planned.carried * 0.6 >= 5000
 
 
 def test_medians_of_the_turns_are_read() -> None:
-    turns = [{"per_second": rate, "cpu_microseconds": 300.0, "shares": {"database": rate}} for rate in (1.0, 5.0, 3.0)]
+    turns: list[dict[str, Any]] = [
+        {"per_second": rate, "cpu_microseconds": 300.0, "disk_bytes": 5.0, "shares": {"database": rate}}
+        for rate in (1.0, 5.0, 3.0)
+    ]
     figures = {"comparisons": [{"section": "cluster", "sides": {"0": turns[:1], "1": turns}}]}
     measured = read_measured(figures, "cluster")
     assert [(each.processes, each.per_second) for each in measured] == [(0, 1.0), (1, 3.0)]
-    assert measured[1].costs == {"workers": 300.0, "database": 3.0}
+    assert measured[1] == Measured(1, 3.0, {"workers": 300.0, "database": 3.0}, 5.0)
     assert read_measured(figures, "intake") == []
-
-
-def test_two_processes_do_not_carry_more_than_the_machine() -> None:
-    deliveries = KINDS[0]
-    costs = {"workers": 400.0, "database": 200.0, "receiver": 40.0}
-    assert deliveries.foretell(costs, 1, cores=2) <= 2500 * 1.05
-    assert deliveries.foretell(costs, 4, cores=2) == pytest.approx(2e6 / 640, rel=0.1)

@@ -18,10 +18,11 @@ from chartwire.model.message import DocumentPart, Meta, PatientPart, document_dt
 from chartwire.model.webhook import DeliveryMode, Endpoint, EventDraft, EventType, PayloadVersion
 from chartwire.settings import Settings
 from chartwire.store import documents, endpoints, outbox, queries, registry
-from chartwire.store.database import lock_account
+from chartwire.store.database import lock_account, lock_patient
 from chartwire.store.vault import Vault
 
 _EVENT = EventType.DOCUMENT_DOWNLOAD
+_ABANDONED_AT_ONCE = 100
 
 
 class Announcer:
@@ -43,13 +44,13 @@ class Announcer:
         enough is waiting.
         """
         account_id = document.account_id
-        waiting = documents.waiting_announcements(connection, account_id)
-        due_at = self._end_of_window(connection, account_id, now)
-        if waiting.due_at is not None:
-            due_at = min(waiting.due_at, now + self.window)  # later only if the clock was put back
         size = len(orjson.dumps(document_dto(PayloadVersion.V2023_04, self._part(document))))
+        due_at = self._told_at(connection, account_id, size, now)
+        if due_at <= now:  # of several that come to an idle account at once, one is the first
+            lock_account(connection, account_id)
+            due_at = self._told_at(connection, account_id, size, now)
         documents.add_announcement(connection, account_id, document.id, query_id, size, due_at)
-        if due_at <= now or waiting.count + 1 >= self._limit or waiting.size + size >= self._size:
+        if due_at <= now:
             self.compose(connection, account_id, now)
 
     def compose(self, connection: Connection, account_id: str, now: datetime) -> None:
@@ -63,29 +64,35 @@ class Announcer:
             self._notifier.notify(connection, account_id, taken, now)
 
     def end_query_if_over(self, connection: Connection, query_id: str, now: datetime) -> None:
-        """End a query whose last step has ended, and tell so: a customer never has to poll."""
-        query = queries.find_query(connection, query_id)
-        if query is None:
-            return
-        lock_account(connection, query.account_id)  # of two steps that end at the same time, one is the last
-        status = queries.end_query_if_over(connection, query_id, now)
-        if status is None:
-            return
-        self.compose(connection, query.account_id, now)  # the closing message comes after every document
-        self._tell_end(connection, query, status, now)
+        """End a query whose last step has ended, and tell so: a customer never has to poll.
 
-    def abandon_other_networks(self, connection: Connection, networks: Collection[str], now: datetime) -> None:
-        """Give up what networks that are no longer configured were asked, so that their queries come to an end."""
-        for query_id in queries.abandon_steps(connection, networks):
-            self.end_query_if_over(connection, query_id, now)
+        The caller holds the patient's lock: of two steps that end at the same time, one is the last.
+        """
+        query = queries.end_query_if_over(connection, query_id, now)
+        if query is not None:
+            self.compose(connection, query.account_id, now)  # the closing message comes after every document
+            self._tell_end(connection, query, now)
 
-    def _tell_end(self, connection: Connection, query: DocumentQuery, status: QueryStatus, now: datetime) -> None:
+    def abandon_other_networks(self, connection: Connection, networks: Collection[str], now: datetime) -> bool:
+        """Give up what networks that are no longer configured were asked, so that their queries come to an end.
+
+        False if there may be more: it is done for some at a time.
+        """
+        asking = queries.asking_others(connection, networks, _ABANDONED_AT_ONCE)
+        for patient_id in sorted({query.patient_id for query in asking}):
+            lock_patient(connection, patient_id)  # all before the account's, which the first that ends takes
+        for query in asking:
+            queries.abandon_steps(connection, query.id, networks)
+            self.end_query_if_over(connection, query.id, now)
+        return len(asking) < _ABANDONED_AT_ONCE
+
+    def _tell_end(self, connection: Connection, query: DocumentQuery, now: datetime) -> None:
         for mode in DeliveryMode:
             readers = _with_mode(connection, query.account_id, mode)
             if readers:
                 is_all_told = mode is DeliveryMode.AS_AVAILABLE
                 brought = [] if is_all_told else documents.documents_of_query(connection, query.id)
-                part = self._patient_part(connection, query, brought, status)
+                part = self._patient_part(connection, query, brought, query.status)
                 for version, group in _by_version(readers):
                     self._append(connection, [query], [part], version, group, now)
 
@@ -164,7 +171,13 @@ class Announcer:
     def _part(self, document: Document) -> DocumentPart:
         return DocumentPart(document, location=f"{self._fhir_base}/Binary/{document.id}")
 
-    def _end_of_window(self, connection: Connection, account_id: str, now: datetime) -> datetime:
+    def _told_at(self, connection: Connection, account_id: str, size: int, now: datetime) -> datetime:
+        """When one more document of so many bytes is to be told, with all that waits."""
+        waiting = documents.waiting_announcements(connection, account_id)
+        if waiting.count + 1 >= self._limit or waiting.size + size >= self._size:
+            return now
+        if waiting.due_at is not None:
+            return min(waiting.due_at, now + self.window)  # later only if the clock was put back
         last = outbox.last_created(connection, account_id, _EVENT)
         return now if last is None else min(max(last + self.window, now), now + self.window)
 

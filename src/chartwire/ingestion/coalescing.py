@@ -48,12 +48,15 @@ class WindowCloser:
     async def _close_windows(self) -> float:
         """Compose what is due, each account's in a transaction of its own; returns when to look again."""
         now = self._clock()
-        accounts = await self._database.read(
-            lambda connection: documents.due_accounts(connection, now, self._announcer.window)
+        accounts, due = await self._database.read(
+            lambda connection: (
+                documents.due_accounts(connection, now, self._announcer.window),
+                documents.next_announcement(connection),
+            )
         )
-        if not all(await asyncio.gather(*(self._compose(account_id, now) for account_id in accounts))):
-            return _POLL_SECONDS
-        due = await self._database.read(documents.next_announcement)
+        if accounts:
+            is_done = all(await asyncio.gather(*(self._compose(account_id, now) for account_id in accounts)))
+            return 0 if is_done else _POLL_SECONDS
         return _POLL_SECONDS if due is None else min(max((due - now).total_seconds(), 0), _POLL_SECONDS)
 
     async def _compose(self, account_id: str, now: datetime) -> bool:

@@ -28,7 +28,7 @@ from chartwire.model.quarantine import HeldDocument, QuarantineState
 from chartwire.networks.network import Network
 from chartwire.store import documents, quarantine, queries, registry, sources
 from chartwire.store.blobs import BlobStore, StoredBlob
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.records import storable
 from chartwire.telemetry import Metrics, get_logger
 
@@ -87,13 +87,17 @@ class DocumentIntakeHandler:
 
     async def run(self, network: Network, step: IntakeStep) -> None:
         """See `steps.Handler.run`."""
-        if not await self._database.read(lambda connection: _is_wanted(connection, step)):
+        is_wanted, released = await self._database.read(
+            lambda connection: (_is_wanted(connection, step), quarantine.find_released(connection, step.query_id))
+        )
+        if not is_wanted:
             await self._database.write(lambda connection: self._end_unfetched(connection, step))
             return
-        fetched = await self._released(step)
-        if fetched is None:
+        if released is None:
             deadline = network.limits.retrieve_deadline
             fetched = await self._breaker.ask(network.name, lambda: self._fetch(network, step), deadline, AWAY_FOR_ONE)
+        else:
+            fetched = await self._take_out(released)
         if await self._database.write(lambda connection: self._keep(connection, step, fetched)):
             self._report(step, fetched.blob)
 
@@ -105,10 +109,12 @@ class DocumentIntakeHandler:
 
     def give_up(self, connection: Connection, step: IntakeStep, issue: IssueCode) -> None:
         """See `steps.Handler.give_up`."""
+        lock_patient(connection, step.patient_id)
         self._settle(connection, step, StepState.FAILED, issue)
 
     def _end_unfetched(self, connection: Connection, step: IntakeStep) -> None:
         """The document came from elsewhere meanwhile, or may not be fetched any more."""
+        lock_patient(connection, step.patient_id)
         self._end_without_news(connection, step, documents.find_held(connection, step.patient_id, step.remote, None))
 
     def _end_without_news(self, connection: Connection, step: IntakeStep, held: Document | None) -> None:
@@ -132,11 +138,8 @@ class DocumentIntakeHandler:
         mime_type = effective_type(declared, sniff(blob.head))
         return _Fetched(blob, declared, mime_type, await self._read_header(blob, mime_type))
 
-    async def _released(self, step: IntakeStep) -> _Fetched | None:
-        """What a step has to take in that was held and is released: those very bytes, not what is there now."""
-        held = await self._database.read(lambda connection: quarantine.find_released(connection, step.query_id))
-        if held is None:
-            return None
+    async def _take_out(self, held: HeldDocument) -> _Fetched:
+        """What was held and is released: those very bytes, not what its network has now."""
         blob = StoredBlob(held.sha256, held.sha1, held.size, b"")
         header = await self._read_header(blob, held.mime_type)
         return _Fetched(blob, held.declared_type, held.mime_type, header, is_released=True)
@@ -153,7 +156,7 @@ class DocumentIntakeHandler:
 
         The same document from two networks (same master identifier, or same bytes) is kept once and announced once.
         """
-        lock_account(connection, step.account_id)
+        lock_patient(connection, step.patient_id)
         query = _open_query(connection, step)
         held = documents.find_held(connection, step.patient_id, step.remote, fetched.blob.sha256)
         if query is None or (held is not None and _brings_nothing(connection, query, held)):
@@ -172,7 +175,7 @@ class DocumentIntakeHandler:
                 documents.mark_replaced(connection, held.id, kept.id)
         sources.add_source(connection, step.patient_id, step.network, step.remote.key, kept.id)
         self._announcer.announce(connection, kept, step.query_id, now)
-        self._announcer.end_query_if_over(connection, step.query_id, now)
+        self._announcer.end_query_if_over(connection, query.id, now)
         return True
 
     def _is_refused(self, connection: Connection, step: IntakeStep, fetched: _Fetched, now: datetime) -> bool:
@@ -183,8 +186,8 @@ class DocumentIntakeHandler:
         if known is not None and known.state is QuarantineState.DISCARDED:
             self._end_without_news(connection, step, None)
             return True
-        patient = registry.get_patient(connection, step.account_id, step.patient_id)
         stated = fetched.header.patient if fetched.header else None
+        patient = registry.get_patient(connection, step.account_id, step.patient_id) if stated else None
         if patient is None or stated is None:
             return False
         is_trusted = step.network in self._trusted
@@ -207,6 +210,7 @@ class DocumentIntakeHandler:
         issue: IssueCode | None = None,
         document_id: str | None = None,
     ) -> bool:
+        """End a step, and its query if that was the last; the caller holds the patient's lock."""
         settled = queries.settle_intake_step(connection, step, state, issue, document_id)
         if settled:
             self._announcer.end_query_if_over(connection, step.query_id, self._clock())
@@ -223,8 +227,8 @@ class DocumentIntakeHandler:
 
 def _open_query(connection: Connection, step: IntakeStep) -> DocumentQuery | None:
     """The step's query, unless its patient was deleted or has opted out meanwhile."""
-    patient = registry.get_patient(connection, step.account_id, step.patient_id)
-    return None if patient is None or patient.opted_out else queries.find_query(connection, step.query_id)
+    may_ask = registry.may_be_asked_about(connection, step.account_id, step.patient_id)
+    return queries.find_query(connection, step.query_id) if may_ask else None
 
 
 def _is_wanted(connection: Connection, step: IntakeStep) -> bool:

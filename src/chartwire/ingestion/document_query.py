@@ -13,7 +13,7 @@ from chartwire.model.document import DocumentQuery, DocumentStatus, NetworkStep,
 from chartwire.model.registry import Demographics, LinkState
 from chartwire.networks.network import Discovery, Issue, Listing, Network
 from chartwire.store import queries, registry, sources
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.records import storable
 from chartwire.telemetry import get_logger
 
@@ -82,6 +82,7 @@ class DocumentQueryHandler:
 
     def give_up(self, connection: Connection, step: NetworkStep, issue: IssueCode) -> None:
         """See `steps.Handler.give_up`."""
+        lock_patient(connection, step.patient_id)
         if queries.settle_network_step(connection, step, StepState.FAILED, issue):
             self._announcer.end_query_if_over(connection, step.query_id, self._clock())
 
@@ -89,7 +90,7 @@ class DocumentQueryHandler:
         """What of a part of the listing is to be fetched: that begins while the rest is still written down."""
 
         def unit(connection: Connection) -> None:
-            lock_account(connection, step.account_id)
+            lock_patient(connection, step.patient_id)
             query = queries.find_query(connection, step.query_id)
             if query is not None and queries.holds(connection, step):
                 to_fetch = _not_held(connection, query, step.network, listed)
@@ -100,6 +101,7 @@ class DocumentQueryHandler:
     def _finish(self, connection: Connection, step: NetworkStep, discovery: Discovery) -> None:
         """Write down links and end the step, once everything that it listed is written down."""
         now = self._clock()
+        lock_patient(connection, step.patient_id)
         if queries.settle_network_step(connection, step, StepState.DONE):  # else deleted, or another holds it now
             registry.save_links(connection, step.patient_id, step.network, _links(discovery), now)
             self._announcer.end_query_if_over(connection, step.query_id, now)

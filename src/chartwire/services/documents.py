@@ -24,7 +24,7 @@ from chartwire.services.registry_rules import find_patient
 from chartwire.settings import Settings
 from chartwire.store import audit, documents, endpoints, outbox, queries, registry
 from chartwire.store.blobs import BlobStore
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.documents import DocumentFilter
 from chartwire.store.queries import Asked
 from chartwire.store.vault import Vault
@@ -124,7 +124,7 @@ class DocumentService:
         query_id = new_id()
 
         def start(connection: Connection) -> QueryProgress:
-            lock_account(connection, account_id)
+            lock_patient(connection, patient_id)
             patient = find_patient(connection, account_id, patient_id)
             latest = _progress_of_latest(connection, account_id, patient_id)
             if not self._networks:

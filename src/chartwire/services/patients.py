@@ -17,7 +17,7 @@ from chartwire.model.registry import Demographics, Facility, Patient
 from chartwire.services.looks import record_look
 from chartwire.services.registry_rules import check_facility, check_version, find_facility, find_patient
 from chartwire.store import audit, outbox, patient_lists, registry
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_account, lock_patient
 from chartwire.store.patient_lists import PatientFilter, PatientPage, PatientWindow
 from chartwire.store.vault import Vault
 
@@ -217,6 +217,7 @@ class PatientService:
         self, account_id: str, actor: str, patient_id: str, action: str, change: Callable[[Connection, Patient], T]
     ) -> T:
         def unit(connection: Connection) -> T:
+            lock_patient(connection, patient_id)  # what is fetched of somebody who opts out meanwhile is not kept
             lock_account(connection, account_id)
             known = find_patient(connection, account_id, patient_id)
             answer = change(connection, known)

@@ -14,7 +14,7 @@ from chartwire.services.registry_rules import find_patient
 from chartwire.settings import Settings
 from chartwire.store import audit, quarantine, queries
 from chartwire.store.blobs import BlobStore
-from chartwire.store.database import Database, lock_account
+from chartwire.store.database import Database, lock_patient
 from chartwire.store.vault import Vault
 
 _LONGEST_NOTE = 500
@@ -108,8 +108,8 @@ class QuarantineService:
         return await self._database.write(unit)
 
     def _undecided(self, connection: Connection, account_id: str, held_id: str) -> HeldDocument:
-        lock_account(connection, account_id)
-        record = _find(connection, account_id, held_id)
+        lock_patient(connection, _find(connection, account_id, held_id).patient_id)
+        record = _find(connection, account_id, held_id)  # as it is now that nobody else decides
         if record.state is not QuarantineState.HELD:
             raise ConflictError("It was decided already what becomes of this document")
         return record

@@ -6,7 +6,8 @@ but its connection: it may be run again. Whatever must happen after the commit i
 unit that is rolled back rings nothing.
 
 On SQLite one unit runs at a time. On PostgreSQL many do, and a unit sees what others commit while it runs: one that
-decides by what it has read calls `lock_account` first, which makes the units about an account take turns.
+decides by what it has read calls `lock_patient` or `lock_account` first, which makes the units about a patient or an
+account take turns. Who needs both takes the patient's first.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,14 @@ Ringer = Callable[[Bell], None]
 def ring(connection: Connection, bell: Bell) -> None:
     """Ask that `bell` be rung once the transaction of `connection` has been committed."""
     connection.info.setdefault("bells", set()).add(bell)
+
+
+def lock_patient(connection: Connection, patient_id: str) -> None:
+    """Let no other unit that calls this for the same patient go on until this one has ended.
+
+    What was read of the patient's record, queries and documents from here on stays true until then.
+    """
+    lock(connection, f"patient/{patient_id}")
 
 
 def lock_account(connection: Connection, account_id: str) -> None:

@@ -20,6 +20,7 @@ _CHANNEL = "chartwire"
 _PAUSE_SECONDS = 1.0
 _PATIENCE_SECONDS = 2.0
 _GATHER_SECONDS = 0.002  # what is rung meanwhile goes out together
+_OWN = frozenset({Bell.ANNOUNCE})  # told by whoever made it; should that one die, others look once a second anyway
 
 _LINE_IS_CUT = DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError  # the driver's own, where it is asked directly
 
@@ -40,7 +41,7 @@ class Notices:
 
     def send(self, bells: Iterable[Bell]) -> None:
         """Let other processes hear these soon."""
-        self._pending.update(bells)
+        self._pending.update(set(bells) - _OWN)
         if self._pending:
             self._wake.set()
 

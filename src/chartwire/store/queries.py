@@ -6,7 +6,7 @@ lease runs out (or is released at the next start) and the step is claimed again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    union,
     update,
 )
 
@@ -126,10 +127,10 @@ def progress_query(query_id: str) -> Select[str, int]:
     )
 
 
-def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> QueryStatus | None:
+def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> DocumentQuery | None:
     """End the query if none of its steps waits: failed if every network failed, completed otherwise.
 
-    Returns the status it ended with now, or None if it goes on or had ended before.
+    Returns the query as it has ended now, or None if it goes on, is gone, or had ended before.
     """
     if _is_anything_waiting(connection, query_id):
         return None
@@ -141,7 +142,7 @@ def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> Q
     connection.execute(
         update(document_query).where(document_query.c.id == query_id).values(status=status, ended_at=now)
     )
-    return status
+    return replace(query, status=status, ended_at=now)
 
 
 def _is_anything_waiting(connection: Connection, query_id: str) -> bool:
@@ -310,21 +311,29 @@ def release_leases(connection: Connection, now: datetime) -> None:
         )
 
 
-def abandon_steps(connection: Connection, networks: Collection[str]) -> set[str]:
-    """Fail every waiting step of a network that is none of `networks`; returns the queries that had one.
+def asking_others(connection: Connection, networks: Collection[str], limit: int) -> list[DocumentQuery]:
+    """Up to `limit` queries with a step that waits for a network that is none of `networks`.
 
     A network may be taken out of the settings while it is being asked: nobody would ever claim its steps.
     """
-    touched: set[str] = set()
-    for table in (network_step, intake_step):
-        rows = connection.execute(
-            update(table)
-            .where(_is_waiting(table), table.c.network.not_in(networks))
-            .values(state=StepState.FAILED, issue=IssueCode.NOT_FOUND, lease=None, lease_until=None)
-            .returning(table.c.query_id)
+    asking = union(
+        *(
+            select(table.c.query_id).where(_is_waiting(table), table.c.network.not_in(networks))
+            for table in (network_step, intake_step)
         )
-        touched.update(rows.scalars())
-    return touched
+    )
+    rows = connection.execute(select(document_query).where(document_query.c.id.in_(asking)).limit(limit))
+    return [_query(row) for row in rows]
+
+
+def abandon_steps(connection: Connection, query_id: str, networks: Collection[str]) -> None:
+    """Fail what of a query waits for a network that is none of `networks`."""
+    for table in (network_step, intake_step):
+        connection.execute(
+            update(table)
+            .where(table.c.query_id == query_id, _is_waiting(table), table.c.network.not_in(networks))
+            .values(state=StepState.FAILED, issue=IssueCode.NOT_FOUND, lease=None, lease_until=None)
+        )
 
 
 def _is_waiting(table: Table) -> ColumnElement[bool]:

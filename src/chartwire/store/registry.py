@@ -258,6 +258,12 @@ def get_patient(connection: Connection, account_id: str, patient_id: str) -> Pat
     )
 
 
+def may_be_asked_about(connection: Connection, account_id: str, patient_id: str) -> bool:
+    """Whether the account has the patient, and the patient has not opted out."""
+    own = select(patient.c.opted_out).where(patient.c.account_id == account_id, patient.c.id == patient_id)
+    return connection.execute(own).scalar_one_or_none() is False
+
+
 def insert_patient(connection: Connection, record: Patient) -> None:
     """Write a new patient and its facilities."""
     connection.execute(insert(patient).values(**_patient_row(record)))
