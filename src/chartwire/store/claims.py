@@ -40,7 +40,7 @@ LEASE = Bulk(
 
 LOAD_EVENTS = Bulk("SELECT seq, id, type, created_at, trace, body FROM event WHERE seq IN (", "?", ")")
 
-_FORGOTTEN = (None,) * 5
+_FORGOTTEN = (None,) * 6
 """An event that is not there any more has no bytes either."""
 
 
@@ -264,11 +264,11 @@ def _load(
 ) -> list[ClaimedDelivery]:
     """Lease what was taken, and read all that is needed to send it."""
     leased = _lease(connection, walk, lease, now)
-    events = {row[0]: row[1:] for row in LOAD_EVENTS.run(connection, [(event_seq,) for _, event_seq, *_ in leased])}
+    events = {row[0]: row for row in LOAD_EVENTS.run(connection, [(event_seq,) for _, event_seq, *_ in leased])}
     known = targets.load(connection, walk.versions, now)
     claimed, bodiless = [], []
     for seq, event_seq, endpoint_seq, attempts in leased:
-        event_id, event_type, created_at, trace, body = events.get(event_seq, _FORGOTTEN)
+        _, event_id, event_type, created_at, trace, body = events.get(event_seq, _FORGOTTEN)
         if body is None:
             bodiless.append((seq, endpoint_seq))
             continue
