@@ -122,10 +122,11 @@ def _at_once(connection: Connection, change: Callable[[], bool]) -> bool:
 
 
 def _make(connection: Connection, number: int, pattern: int) -> bool:
-    """Make a range like another; True. To attach a table stops nobody, to make one in its place would."""
-    bounds = f"FROM ({number * WIDTH}) TO ({(number + 1) * WIDTH})"
+    """Make a range like another; True. To attach a table stops nobody for longer than foreign keys take to be made."""
     for table in _DIVIDED:
         connection.execute(text(f"CREATE TABLE {table}_{number} (LIKE {table}_{pattern} INCLUDING ALL)"))
+    bounds = f"FROM ({number * WIDTH}) TO ({(number + 1) * WIDTH})"
+    for table in _DIVIDED:
         connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {table}_{number} FOR VALUES {bounds}"))
     return True
 
