@@ -277,7 +277,8 @@ async def test_two_processes_never_claim_the_same_and_leave_nothing(start: Start
         for _ in range(5):
             await stores[0].append(receiver)
     claimed: list[int] = []
-    times = iter([NOW + number * SECOND / 2 for number in range(100)])  # less than a lease; one clock for both
+    # One clock for both, and less than a lease: one may look often while the other is in a long transaction.
+    times = iter([NOW + number * SECOND / 100 for number in range(5_000)])
 
     async def work(store: Store, name: str) -> None:
         while len(claimed) < 40 and (now := next(times, None)) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, update
 
 from chartwire.clock import to_milliseconds
 from chartwire.formats import fhir_notifications
@@ -122,15 +122,17 @@ def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endp
     return written
 
 
+_LAST_CREATED = (
+    select(_EVENT.created_at)
+    .where(_EVENT.account_id == bindparam("account"), _EVENT.type == bindparam("type"))
+    .order_by(_EVENT.seq.desc())
+    .limit(1)
+)
+
+
 def last_created(connection: Connection, account_id: str, event_type: EventType) -> datetime | None:
     """When the newest event of a type was written."""
-    query = (
-        select(_EVENT.created_at)
-        .where(_EVENT.account_id == account_id, _EVENT.type == event_type)
-        .order_by(_EVENT.seq.desc())
-        .limit(1)
-    )
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_LAST_CREATED, {"account": account_id, "type": event_type}).scalar_one_or_none()
 
 
 def retry_failed(connection: Connection, account_id: str, now: datetime) -> int:
