@@ -27,19 +27,18 @@ from chartwire.store.vault import Purpose, Vault
 
 INSERT_EVENT = Bulk(
     "INSERT INTO event"
-    " (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " RETURNING seq",
+    " (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at)"
+    " {rows} RETURNING seq",
+    "text text text text text text bytea integer bigint bigint",
 )
 
-INSERT_SUBJECTS = Bulk("INSERT INTO event_subject (event_seq, patient_id) VALUES ", "(?, ?)")
+INSERT_SUBJECTS = Bulk("INSERT INTO event_subject (event_seq, patient_id) {rows}", "bigint text")
 
 INSERT_DELIVERIES = Bulk(
     "INSERT INTO delivery"
     " (event_seq, endpoint_seq, account_id, state, due_at, outcome, created_at, settled_at, lease, lease_until)"
-    " VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " RETURNING seq, endpoint_seq",
+    " {rows} RETURNING seq, endpoint_seq",
+    "bigint bigint text text bigint text bigint bigint text bigint",
 )
 
 _EVENT = schema.event.c
@@ -114,7 +113,7 @@ def is_waiting(connection: Connection, endpoint: Endpoint) -> bool:
 
 def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> list[Row]:
     """Write deliveries and wake those endpoints of them that have to be looked at; gives `seq` and `endpoint_seq`."""
-    written = INSERT_DELIVERIES.run(connection, rows)
+    written = INSERT_DELIVERIES.run_for(connection, rows)
     reachable = [endpoint.seq for endpoint in waiting if endpoint.url is not None]
     if rows and reachable:
         wake(connection, reachable, now)
@@ -274,8 +273,8 @@ def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now:
         to_milliseconds(now),
         to_milliseconds(now + retention),
     )
-    ((event_seq,),) = INSERT_EVENT.run(connection, [row])
-    INSERT_SUBJECTS.run(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
+    ((event_seq,),) = INSERT_EVENT.run_for(connection, [row])
+    INSERT_SUBJECTS.run_for(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
     return int(event_seq)
 
 
