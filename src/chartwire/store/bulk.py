@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql
 
 from chartwire.store.database import POSTGRESQL
 
@@ -98,6 +99,28 @@ class Lookup(Bulk):
             return f"SELECT found.* FROM {asked} CROSS JOIN LATERAL ({query}) AS found"  # noqa: S608  all of it written here
         numbers = (range(row * width + 1, (row + 1) * width + 1) for row in range(rows))
         return " UNION ALL ".join(self._written.format(*(f"?{each}" for each in row)) for row in numbers)
+
+
+class Insert(Bulk):
+    """Rows of a table that the database numbers, given as the `columns` that are named."""
+
+    def __init__(self, table: Table, columns: str) -> None:
+        names = columns.split()
+        (number,) = table.primary_key.columns.keys()
+        written = f"INSERT INTO {table.name} ({', '.join(names)}) {{rows}} /*pg RETURNING {number}*/"
+        super().__init__(written, " ".join(table.c[name].type.compile(postgresql.dialect()) for name in names))
+
+    def number(self, connection: Connection, rows: Sequence[Row]) -> Sequence[int]:
+        """Insert `rows`; returns their numbers, in the same order.
+
+        SQLite's only writer counts on from the highest; to have it return a number takes as long as to insert the row.
+        """
+        given = self.run_for(connection, rows)
+        if connection.dialect.name == POSTGRESQL:
+            return [number for (number,) in given]
+        cursor: sqlite3.Cursor = connection.info["cursor"]
+        last = cursor.lastrowid or 0
+        return range(last - len(rows) + 1, last + 1)
 
 
 def run_plain(connection: Connection, statement: str, values: Row) -> list[Row]:

@@ -17,7 +17,7 @@ from chartwire.formats import fhir_notifications
 from chartwire.model import message
 from chartwire.model.webhook import PROBES, DeliveryState, Endpoint, EventDraft, EventType, Outcome, PayloadVersion
 from chartwire.store import schema
-from chartwire.store.bulk import Bulk, Row
+from chartwire.store.bulk import Bulk, Insert, Row
 from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.database import Bell, lock_account, ring
 from chartwire.store.endpoints import endpoints_of, wants
@@ -25,20 +25,13 @@ from chartwire.store.handover import NOTHING_OFFERED, Offer, handover_of
 from chartwire.store.ring import IS_WAITING, wake
 from chartwire.store.vault import Purpose, Vault
 
-INSERT_EVENT = Bulk(
-    "INSERT INTO event"
-    " (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at)"
-    " {rows} RETURNING seq",
-    "text text text text text text bytea integer bigint bigint",
-)
+INSERT_EVENT = Insert(schema.event, "id account_id type payload_version query_id trace body size created_at expires_at")
 
 INSERT_SUBJECTS = Bulk("INSERT INTO event_subject (event_seq, patient_id) {rows}", "bigint text")
 
-INSERT_DELIVERIES = Bulk(
-    "INSERT INTO delivery"
-    " (event_seq, endpoint_seq, account_id, state, due_at, outcome, created_at, settled_at, lease, lease_until)"
-    " {rows} RETURNING seq, endpoint_seq",
-    "bigint bigint text text bigint text bigint bigint text bigint",
+INSERT_DELIVERIES = Insert(
+    schema.delivery,
+    "event_seq endpoint_seq account_id state due_at outcome created_at settled_at lease lease_until",
 )
 
 _EVENT = schema.event.c
@@ -90,11 +83,11 @@ def append_for(
     handover = handover_of(connection)
     offer = NOTHING_OFFERED if handover is None else handover.offer(connection, takers, now)
     rows = [_delivery_row(event_seq, endpoint, now, offer) for endpoint in takers]
-    written = _deliver(connection, rows, [each for each in takers if each.seq not in offer.targets], now)
+    seqs = _deliver(connection, rows, [each for each in takers if each.seq not in offer.targets], now)
     if handover is not None and offer.targets:
-        for seq, endpoint_seq in written:
-            if endpoint_seq in offer.targets:
-                handover.hand(connection, _handed(draft, sealed, seq, event_seq, endpoint_seq, now, offer))
+        for seq, endpoint in zip(seqs, takers, strict=True):
+            if endpoint.seq in offer.targets:
+                handover.hand(connection, _handed(draft, sealed, seq, event_seq, endpoint.seq, now, offer))
     return event_seq
 
 
@@ -111,14 +104,14 @@ def is_waiting(connection: Connection, endpoint: Endpoint) -> bool:
     return connection.execute(waiting).first() is not None
 
 
-def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> list[Row]:
-    """Write deliveries and wake those endpoints of them that have to be looked at; gives `seq` and `endpoint_seq`."""
-    written = INSERT_DELIVERIES.run_for(connection, rows)
+def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> Sequence[int]:
+    """Write deliveries and wake those endpoints of them that have to be looked at; returns their numbers."""
+    seqs = INSERT_DELIVERIES.number(connection, rows)
     reachable = [endpoint.seq for endpoint in waiting if endpoint.url is not None]
     if rows and reachable:
         wake(connection, reachable, now)
         ring(connection, Bell.DELIVERY)
-    return written
+    return seqs
 
 
 _LAST_CREATED = (
@@ -273,9 +266,9 @@ def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now:
         to_milliseconds(now),
         to_milliseconds(now + retention),
     )
-    ((event_seq,),) = INSERT_EVENT.run_for(connection, [row])
+    (event_seq,) = INSERT_EVENT.number(connection, [row])
     INSERT_SUBJECTS.run_for(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
-    return int(event_seq)
+    return event_seq
 
 
 def _delivery_row(event_seq: int, endpoint: Endpoint, now: datetime, offer: Offer) -> Row:
