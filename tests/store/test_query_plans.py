@@ -236,11 +236,28 @@ BULK_ON_POSTGRESQL: dict[str, tuple[Statement, str]] = {
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("name", BULK_ON_POSTGRESQL)
-def test_a_statement_about_many_needs_no_scan_and_no_sort(connection: Connection, name: str) -> None:
+def test_a_statement_about_many_needs_no_scan_and_no_sort(connection: Connection, name: str, rows: int) -> None:
     statement, index = BULK_ON_POSTGRESQL[name]
-    written = re.sub(r"\$\d+", "'1'", re.sub(r"\$\d+::", "'{1,1}'::", statement.text("postgresql")))
-    expect_plan(connection, written, index)
+    expect_plan(connection, _filled(statement, rows), index)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("statement", [claims.LEASE, deliveries.SETTLE])
+def test_what_is_known_by_number_is_not_sought_in_all_that_waits(connection: Connection, statement: Statement) -> None:
+    """As it would be while PostgreSQL believes that few rows wait: no statistics were gathered here."""
+    for way in ("seqscan", "bitmapscan", "sort"):
+        connection.exec_driver_sql(f"SET LOCAL enable_{way} = {'on' if way == 'bitmapscan' else 'off'}")
+    steps = "\n".join(connection.exec_driver_sql(f"EXPLAIN {_filled(statement, 64)}").scalars())
+    assert "pk_delivery" in steps
+    assert "ix_delivery_due" not in steps
+
+
+def _filled(statement: Statement, rows: int) -> str:
+    """As PostgreSQL reads it, with some value for each parameter."""
+    with_arrays = re.sub(r"\$\d+(::\w+\[\])", r"'{1,1}'\1", statement.text("postgresql", rows))
+    return re.sub(r"\$\d+", "'1'", with_arrays)
 
 
 @pytest.mark.cluster

@@ -33,7 +33,7 @@ SETTLE = Bulk(
     SET state = ended.state, attempts = ended.attempts, again = true, due_at = ended.due_at, lease = NULL,
         lease_until = NULL, outcome = ended.outcome, http_status = ended.http_status, settled_at = ended.settled_at
     FROM ended
-    WHERE delivery.seq = ended.seq AND delivery.lease = ended.lease AND delivery.state = 'waiting'
+    WHERE delivery.seq = ended.seq AND delivery.lease = ended.lease AND delivery.state || '' = 'waiting'
         AND delivery.lease_until > ?
     RETURNING delivery.seq""",
     "bigint text text integer bigint text integer bigint",
