@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import Any
 
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.exc import DBAPIError
 
 from chartwire.store.database import POSTGRESQL
 
@@ -67,24 +68,30 @@ class Bulk(Statement):
     def run_for(self, connection: Connection, rows: Sequence[Row], head: Row = (), tail: Row = ()) -> list[Row]:
         """Run it for `rows`, unless there are none; parameters before and after them are the same for all."""
         dialect = connection.dialect.name
-        if dialect == POSTGRESQL:
-            return run_plain(connection, self.text(dialect), (*head, *zip(*rows, strict=True), *tail)) if rows else []
         if len(rows) == 1:  # as for each message that is written
             return run_plain(connection, self.text(dialect), (*head, *rows[0], *tail))
+        if dialect == POSTGRESQL:
+            arrays = zip(*rows, strict=True)
+            return run_plain(connection, self.text(dialect, len(rows)), (*head, *arrays, *tail)) if rows else []
         found: list[Row] = []
         for chunk in _chunks(rows):
             values = (*head, *chain.from_iterable(chunk), *tail)
             found += run_plain(connection, self.text(dialect, len(chunk)), values)
         return found
 
+    def text(self, dialect: str, rows: int = 1) -> str:
+        """See `Statement.text`. PostgreSQL has arrays for any number of rows, but for one, for which it would plan anew
+        each time."""
+        return super().text(dialect, min(rows, 2) if dialect == POSTGRESQL else rows)
+
     def _write(self, dialect: str, rows: int) -> str:
-        if dialect == POSTGRESQL:
+        if dialect == POSTGRESQL and rows > 1:
             arrays = ", ".join(f"?::{each}[]" for each in self._types)
             listed, given = f"= ANY ({arrays})", f"SELECT * FROM unnest({arrays})"  # noqa: S608  our own types
-            return self._written.replace("IN {rows}", listed).replace("{rows}", given)
-        row = ", ".join("?" * len(self._types))
-        listed, given = ", ".join([row] * rows), ", ".join([f"({row})"] * rows)
-        return self._written.replace("IN {rows}", f"IN ({listed})").replace("{rows}", f"VALUES {given}")
+        else:
+            row = ", ".join(f"?::{each}" if dialect == POSTGRESQL else "?" for each in self._types)
+            listed, given = f"IN ({', '.join([row] * rows)})", f"VALUES {', '.join([f'({row})'] * rows)}"
+        return self._written.replace("IN {rows}", listed).replace("{rows}", given)
 
 
 class Lookup(Bulk):
@@ -92,13 +99,14 @@ class Lookup(Bulk):
 
     def _write(self, dialect: str, rows: int) -> str:
         width = len(self._types)
-        if dialect == POSTGRESQL:
+        if dialect == POSTGRESQL and rows > 1:
             arrays, names = ", ".join(f"?::{each}[]" for each in self._types), [f"c{at}" for at in range(width)]
             query = self._written.format(*(f"asked.{name}" for name in names))
             asked = f"unnest({arrays}) AS asked ({', '.join(names)})"
-            return f"SELECT found.* FROM {asked} CROSS JOIN LATERAL ({query}) AS found"  # noqa: S608  all of it written here
+            return f"SELECT found.* FROM {asked} CROSS JOIN LATERAL ({query}) AS found"  # noqa: S608  written here
+        mark = "$" if dialect == POSTGRESQL else "?"
         numbers = (range(row * width + 1, (row + 1) * width + 1) for row in range(rows))
-        return " UNION ALL ".join(self._written.format(*(f"?{each}" for each in row)) for row in numbers)
+        return " UNION ALL ".join(self._written.format(*(f"{mark}{each}" for each in row)) for row in numbers)
 
 
 class Insert(Bulk):
@@ -108,7 +116,7 @@ class Insert(Bulk):
         names = columns.split()
         (number,) = table.primary_key.columns.keys()
         written = f"INSERT INTO {table.name} ({', '.join(names)}) {{rows}} /*pg RETURNING {number}*/"
-        super().__init__(written, " ".join(table.c[name].type.compile(postgresql.dialect()) for name in names))
+        super().__init__(written, " ".join(_type_of(table.c[name]) for name in names))
 
     def number(self, connection: Connection, rows: Sequence[Row]) -> Sequence[int]:
         """Insert `rows`; returns their numbers, in the same order.
@@ -123,13 +131,34 @@ class Insert(Bulk):
         return range(last - len(rows) + 1, last + 1)
 
 
+def _type_of(column: Column[Any]) -> str:
+    """In PostgreSQL's words, without its length: what is too long is to fail, and a cast would cut it off."""
+    dialect = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not say
+    return column.type.compile(dialect).partition("(")[0]
+
+
 def run_plain(connection: Connection, statement: str, values: Row) -> list[Row]:
     """Run a statement as its driver takes it; returns its rows, if it has any."""
     if connection.dialect.name == "sqlite":
         cursor: sqlite3.Cursor = connection.info["cursor"]  # to make one takes as long as a short statement
         return cursor.execute(statement, values).fetchall()
-    result = connection.exec_driver_sql(statement, values)
-    return [tuple(row) for row in result] if result.returns_rows else []
+    return _run_there(connection, statement, values)
+
+
+def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]:
+    """Past SQLAlchemy's own execution, which takes as long again as the driver's; its errors are as they would be."""
+    line = connection.connection
+    cursor = line.cursor()
+    try:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall()) if cursor.description else []
+    except connection.dialect.loaded_dbapi.Error as error:
+        is_cut = connection.dialect.is_disconnect(error, line, cursor)
+        if is_cut:
+            connection.invalidate(error)
+        raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=is_cut) from error
+    finally:
+        cursor.close()
 
 
 def _spell(dialect: str, statement: str) -> str:
