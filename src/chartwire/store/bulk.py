@@ -5,7 +5,7 @@ database. So what happens to every delivery is written as text that both databas
 and handed to the driver as it is. Each statement stands beside the function that uses it; a test explains them all.
 
 Only how rows come into a text differs. SQLite takes a parameter for each value; PostgreSQL takes an array for each
-column, so that any number of rows is one text, which it keeps prepared, and one round trip.
+column, so that any number of rows is one text and one round trip; one row alone it takes as SQLite does.
 """
 
 import re
@@ -80,8 +80,7 @@ class Bulk(Statement):
         return found
 
     def text(self, dialect: str, rows: int = 1) -> str:
-        """See `Statement.text`. PostgreSQL has arrays for any number of rows, but for one, for which it would plan anew
-        each time."""
+        """See `Statement.text`. PostgreSQL gets arrays, but for one row: with them it would plan anew each time."""
         return super().text(dialect, min(rows, 2) if dialect == POSTGRESQL else rows)
 
     def _write(self, dialect: str, rows: int) -> str:
@@ -146,17 +145,20 @@ def run_plain(connection: Connection, statement: str, values: Row) -> list[Row]:
 
 
 def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]:
-    """Past SQLAlchemy's own execution, which takes as long again as the driver's; its errors are as they would be."""
-    line = connection.connection
+    """Past SQLAlchemy, which takes as long again as the driver; errors are made as it makes them."""
+    line, base = connection.connection, connection.dialect.loaded_dbapi.Error
     cursor = line.cursor()
     try:
         cursor.execute(statement, values)
         return list(cursor.fetchall()) if cursor.description else []
-    except connection.dialect.loaded_dbapi.Error as error:
+    except base as error:
         is_cut = connection.dialect.is_disconnect(error, line, cursor)
         if is_cut:
             connection.invalidate(error)
-        raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=is_cut) from error
+        made = DBAPIError.instance(
+            None, None, error, base, hide_parameters=True, connection_invalidated=is_cut, dialect=connection.dialect
+        )
+        raise made from error
     finally:
         cursor.close()
 
