@@ -10,7 +10,7 @@ import pytest
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import read_request, serve_raw
 
-from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.delivery.http import line
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.http.connection import Connection
@@ -77,7 +77,7 @@ async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
 ) -> None:
     monkeypatch.setattr(line, "_PATIENCE_SECONDS", PATIENCE_SECONDS)  # an answer may take long here
     egress = HttpEgress([ip_network("127.0.0.0/8")], 1)
-    request = PostRequest(f"http://127.0.0.1:{opener.port}/", {}, b"{}", PATIENCE_SECONDS)
+    request = PostRequest(Recipient(f"http://127.0.0.1:{opener.port}/"), {}, b"{}", PATIENCE_SECONDS)
     told = await asyncio.gather(*(egress.post_timed(request) for _ in range(3)))
     await egress.close()
     assert [(answer.status, timing.is_reused) for answer, timing in told] == [(200, False), (200, True), (200, True)]

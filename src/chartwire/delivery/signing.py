@@ -24,10 +24,15 @@ def signature_headers(
     endpoint: Endpoint, keys: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """The headers that prove a message; `keys` has the current one first, `timestamp` is in seconds since 1970."""
-    headers = sign(endpoint.signature_scheme, keys, message_id, timestamp, body)
+    proof = sign(endpoint.signature_scheme, keys, message_id, timestamp, body)
+    return {**proof, **key_headers(endpoint, keys)}
+
+
+def key_headers(endpoint: Endpoint, keys: Sequence[SigningKey]) -> dict[str, str]:
+    """The key itself, the same with every message, for receivers that compare it."""
     if endpoint.send_webhook_key and endpoint.payload_version is PayloadVersion.V2023_04:
-        headers["x-webhook-key"] = keys[0].webhook_key
-    return headers
+        return {"x-webhook-key": keys[0].webhook_key}
+    return {}
 
 
 def sign(

@@ -3,13 +3,13 @@
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from chartwire.addresses import IPNetwork
 from chartwire.delivery.egress import PostAnswer, PostRequest
 from chartwire.delivery.http.connecting import Connector, Laps
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import Destination, parse_destination
+from chartwire.delivery.http.destination import header_lines, prepare
 from chartwire.delivery.http.line import Answered, Lines, Posting
 from chartwire.delivery.http.pool import ConnectionPool, PoolKey
 from chartwire.delivery.http.proxy import Proxy
@@ -66,12 +66,13 @@ class HttpEgress:
         """See `Egress.send`."""
         deadline = self._loop.time() + request.deadline
         try:
-            destination = parse_destination(request.url)
-            message = _message(destination, request)
+            origin, head = prepare(request.recipient)
+            lines = header_lines(request.headers)
         except (ForbiddenAddressError, ValueError) as error:
             answered(PostAnswer(failure=reason_of(error)), UNTIMED)
             return
-        posting = Posting((destination.origin, request.tls), message, deadline, answered)
+        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, lines, len(request.body), request.body)
+        posting = Posting((origin, request.recipient.tls), message, deadline, answered)
         connection = self._pool.take(posting.key)
         if connection is not None:
             self._exchange(posting, connection)
@@ -179,19 +180,3 @@ def _timing(laps: Laps | None, first_byte: int | None) -> Timing:
     if laps is None:
         return Timing(True, first_byte=first_byte)
     return Timing(False, laps.dns, laps.connect, laps.tls, first_byte)
-
-
-def _message(destination: Destination, request: PostRequest) -> bytes:
-    """A request as it is sent; raises `ValueError` for a header that cannot be sent as one line."""
-    body = request.body
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (destination.head, _lines(request.headers), len(body), body)
-
-
-def _lines(headers: Mapping[str, str]) -> bytes:
-    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
-    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
-        raise ValueError("a header holds a line break")
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError("a header holds what HTTP cannot say") from None

@@ -1,16 +1,17 @@
-"""What a URL says: where to connect, and the bytes that every request to it begins with."""
+"""Where to connect, and the bytes that every request to a recipient begins with."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from yarl import URL
 
 from chartwire import __version__
+from chartwire.delivery.egress import Recipient
 from chartwire.errors import ForbiddenAddressError
 
-_MANY = 4096  # endpoints whose URLs are kept parsed
+_MANY = 4096  # recipients that are kept prepared
 
 
 class Origin(NamedTuple):
@@ -21,15 +22,31 @@ class Origin(NamedTuple):
     encrypted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A URL, taken apart. `head` is the request line and the headers that are the same for every message."""
+class Destination(NamedTuple):
+    """A recipient, prepared. `head` is the request line and the headers that are the same for every message."""
 
     origin: Origin
     head: bytes
 
 
 @lru_cache(maxsize=_MANY)
+def prepare(recipient: Recipient) -> Destination:
+    """Raises `ForbiddenAddressError` for a URL that nothing is posted to, and `ValueError` as `header_lines` does."""
+    destination = parse_destination(recipient.url)
+    return destination._replace(head=destination.head + header_lines(recipient.headers))
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Each header on a line of its own, after the end of the one before; raises `ValueError` if one is not a line."""
+    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ValueError("a header holds a line break")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("a header holds what HTTP cannot say") from None
+
+
 def parse_destination(url: str) -> Destination:
     """Take an http(s) URL apart; raises `ForbiddenAddressError` for anything else: nothing is connected to."""
     try:
