@@ -127,21 +127,20 @@ class Poster:
         outcome: Outcome,
         timing: Timing,
     ) -> AttemptResult:
-        good = outcome is Outcome.DELIVERED
-        now = started_at if good else self._clock()
-        retry_after = parse_retry_after(answer.retry_after, now) if outcome is Outcome.SLOW_DOWN else None
-        return AttemptResult(
-            url=url,
-            started_at=started_at,
-            duration_ms=round(seconds * 1000),
-            outcome=outcome,
-            detail=_DETAILS.get(outcome) or f"Request failed with status code {answer.status}",
-            http_status=answer.status,
-            answer=answer.body,
-            retry_at=None if good else self._retry_at(claimed, now, retry_after),
-            pause_until=pause(now, retry_after) if outcome is Outcome.SLOW_DOWN else None,
-            timing=timing,
-            spread=1 if good else self._random.uniform(1 - self._policy.jitter, 1 + self._policy.jitter),
+        detail = _DETAILS.get(outcome) or f"Request failed with status code {answer.status}"
+        result = AttemptResult(
+            url, started_at, round(seconds * 1000), outcome, detail, answer.status, answer.body, timing=timing
+        )
+        return result if outcome is Outcome.DELIVERED else self._failed(claimed, result, answer.retry_after)
+
+    def _failed(self, claimed: ClaimedDelivery, result: AttemptResult, retry_after: str | None) -> AttemptResult:
+        """With what follows from a failure."""
+        now, is_strained = self._clock(), result.outcome is Outcome.SLOW_DOWN
+        wait = parse_retry_after(retry_after, now) if is_strained else None
+        return result._replace(
+            retry_at=self._retry_at(claimed, now, wait),
+            pause_until=pause(now, wait) if is_strained else None,
+            spread=self._random.uniform(1 - self._policy.jitter, 1 + self._policy.jitter),
         )
 
     def _retry_at(self, claimed: ClaimedDelivery, now: datetime, retry_after: timedelta | None) -> datetime | None:

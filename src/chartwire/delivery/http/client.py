@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 from chartwire.addresses import IPNetwork
@@ -53,7 +53,7 @@ class HttpEgress:
         self._pool = ConnectionPool(_IDLE_PER_IN_FLIGHT * limit, limit)
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._in_use: Counter[PoolKey] = Counter()
+        self._in_use: defaultdict[PoolKey, int] = defaultdict(int)
         self._lines = Lines(self._loop, self._open_for)
         self._tick: asyncio.TimerHandle | None = None
 
@@ -178,5 +178,5 @@ class HttpEgress:
 
 def _timing(laps: Laps | None, first_byte: int | None) -> Timing:
     if laps is None:
-        return Timing(True, first_byte=first_byte)
+        return Timing(True, None, None, None, first_byte)
     return Timing(False, laps.dns, laps.connect, laps.tls, first_byte)
