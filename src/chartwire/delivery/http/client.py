@@ -9,9 +9,9 @@ from chartwire.addresses import IPNetwork
 from chartwire.delivery.egress import PostAnswer, PostRequest
 from chartwire.delivery.http.connecting import Connector, Laps
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import header_lines, prepare
+from chartwire.delivery.http.destination import Place, header_lines, prepare
 from chartwire.delivery.http.line import Answered, Lines, Posting
-from chartwire.delivery.http.pool import ConnectionPool, PoolKey
+from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.proxy import Proxy
 from chartwire.delivery.http.reasons import reason_of
 from chartwire.delivery.http.resolution import Resolver, SystemResolver
@@ -53,7 +53,7 @@ class HttpEgress:
         self._pool = ConnectionPool(_IDLE_PER_IN_FLIGHT * limit, limit)
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._in_use: defaultdict[PoolKey, int] = defaultdict(int)
+        self._in_use: defaultdict[Place, int] = defaultdict(int)
         self._lines = Lines(self._loop, self._open_for)
         self._tick: asyncio.TimerHandle | None = None
 
@@ -66,17 +66,17 @@ class HttpEgress:
         """See `Egress.send`."""
         deadline = self._loop.time() + request.deadline
         try:
-            origin, head = prepare(request.recipient)
+            place, head = prepare(request.recipient)
             lines = header_lines(request.headers)
         except (ForbiddenAddressError, ValueError) as error:
             answered(PostAnswer(failure=reason_of(error)), UNTIMED)
             return
         message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, lines, len(request.body), request.body)
-        posting = Posting((origin, request.recipient.tls), message, deadline, answered)
-        connection = self._pool.take(posting.key)
+        posting = Posting(place, message, deadline, answered)
+        connection = self._pool.take(posting.place)
         if connection is not None:
             self._exchange(posting, connection)
-        elif posting.key in self._in_use:
+        elif posting.place in self._in_use:
             self._lines.stand(posting)
         else:
             self._open_for(posting)
@@ -112,17 +112,17 @@ class HttpEgress:
 
     def _exchange(self, posting: Posting, connection: Connection, laps: Laps | None = None) -> None:
         """`laps` are those of opening the connection, unless it stood already."""
-        key, message, deadline, answered = posting
-        self._in_use[key] += 1
+        place, message, deadline, answered = posting
+        self._in_use[place] += 1
 
         def finish(answer: PostAnswer) -> None:
             timing = _timing(laps, connection.first_byte)  # before the next request on it begins
-            self._end_use(key)
-            following = self._lines.next(key)
+            self._end_use(place)
+            following = self._lines.next(place)
             if following is not None:
                 self._go_on(following, connection)
             elif connection.is_open:
-                self._pool.give(key, connection, self._loop.time())
+                self._pool.give(place, connection, self._loop.time())
             answered(answer, timing)
 
         connection.exchange(message, deadline, finish)
@@ -135,7 +135,7 @@ class HttpEgress:
             self._open_for(posting)
 
     def _open_for(self, posting: Posting) -> None:
-        self._in_use[posting.key] += 1
+        self._in_use[posting.place] += 1
         opening = self._loop.create_task(self._open_and_exchange(posting))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
@@ -143,24 +143,24 @@ class HttpEgress:
     async def _open_and_exchange(self, posting: Posting) -> None:
         laps = Laps()
         try:
-            connection = await self._connect(posting.key, posting.deadline, laps)
+            connection = await self._connect(posting.place, posting.deadline, laps)
         except (ForbiddenAddressError, OSError, ValueError) as error:
-            self._end_use(posting.key)
-            if posting.key not in self._in_use and (following := self._lines.next(posting.key)) is not None:
+            self._end_use(posting.place)
+            if posting.place not in self._in_use and (following := self._lines.next(posting.place)) is not None:
                 self._open_for(following)
             posting.answered(PostAnswer(failure=reason_of(error)), _timing(laps, None))
         else:
-            self._end_use(posting.key)
+            self._end_use(posting.place)
             self._exchange(posting, connection, laps)
 
-    def _end_use(self, key: PoolKey) -> None:
-        self._in_use[key] -= 1
-        if not self._in_use[key]:
-            del self._in_use[key]
+    def _end_use(self, place: Place) -> None:
+        self._in_use[place] -= 1
+        if not self._in_use[place]:
+            del self._in_use[place]
 
-    async def _connect(self, key: PoolKey, deadline: float, laps: Laps) -> Connection:
+    async def _connect(self, place: Place, deadline: float, laps: Laps) -> Connection:
         async with asyncio.timeout_at(deadline):
-            connection = await self._connector.connect(*key, laps)
+            connection = await self._connector.connect(place.origin, place.profile, laps)
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         if self._tick is None:
