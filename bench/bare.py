@@ -21,7 +21,7 @@ import httptools
 
 from bench.sink import Receivers
 from bench.turns import Turn, keep_busy, peak_memory, percentile, spending
-from chartwire.delivery.egress import PostRequest
+from chartwire.delivery.egress import PostRequest, Recipient
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.outbound import vetted_session
 
@@ -111,9 +111,10 @@ async def with_aiohttp(receivers: Receivers) -> AsyncIterator[Post]:
 async def ours(receivers: Receivers) -> AsyncIterator[Post]:
     """The delivery client alone, without engine and database."""
     egress = HttpEgress(LOOPBACK, limit=256, ssl_context=receivers.context())
+    recipients = {url: Recipient(url) for url in receivers.urls}
 
     async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-        return (await egress.post(PostRequest(url, headers, body, 15))).status or 0
+        return (await egress.post(PostRequest(recipients[url], headers, body, 15))).status or 0
 
     yield post
     await egress.close()

@@ -27,6 +27,7 @@ from chartwire.clock import system_clock
 from chartwire.errors import StoreError
 from chartwire.model.webhook import DeliveryFilter, Endpoint, EventType
 from chartwire.store import claims, deliveries, feed, history, outbox, postgres, registry, replays, ring, schema
+from chartwire.store.bulk import Statement
 from chartwire.store.claims import Room
 from chartwire.store.database import Bell, lock_account, ping
 from chartwire.store.database import ring as ring_bell
@@ -171,6 +172,24 @@ async def test_an_errors_text_does_not_hold_what_was_to_be_stored(start: Start) 
             error = error.__cause__ or error.__context__
 
 
+@pytest.mark.parametrize(
+    "wrong", ["SELECT 1/0", "SELECT * FROM nothing", "SELECT pg_terminate_backend(pg_backend_pid())"]
+)
+async def test_an_error_of_a_hot_statement_is_as_of_any_other(tmp_path: Path, wrong: str) -> None:
+    async def fail(run: Callable[[Connection], object]) -> tuple[type[DBAPIError], bool]:
+        engine = connect_postgres(database_url(tmp_path), connections=1)
+        try:
+            async with engine.connect() as connection:
+                with pytest.raises(DBAPIError) as caught:
+                    await connection.run_sync(run)
+            return caught.type, caught.value.connection_invalidated
+        finally:
+            await engine.dispose()
+
+    hot = await fail(Statement(wrong).run)
+    assert hot == await fail(lambda connection: connection.exec_driver_sql(wrong))
+
+
 async def test_a_bell_is_heard_in_other_processes_after_the_commit(start: Start) -> None:
     here, there = start(), start()
 
@@ -277,7 +296,8 @@ async def test_two_processes_never_claim_the_same_and_leave_nothing(start: Start
         for _ in range(5):
             await stores[0].append(receiver)
     claimed: list[int] = []
-    times = iter([NOW + number * SECOND / 2 for number in range(100)])  # less than a lease; one clock for both
+    # One clock for both, and less than a lease: one may look often while the other is in a long transaction.
+    times = iter([NOW + number * SECOND / 100 for number in range(5_000)])
 
     async def work(store: Store, name: str) -> None:
         while len(claimed) < 40 and (now := next(times, None)) is not None:

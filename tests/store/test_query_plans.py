@@ -17,14 +17,14 @@ from tests.support.profile import open_connection
 from chartwire.clock import to_milliseconds
 from chartwire.model.document import QueryStatus, RemoteDocument
 from chartwire.store import audit, claims, deliveries, documents, forgetting, queries, ranges, ring, sources
-from chartwire.store.bulk import Bulk
-from chartwire.store.schema import intake_step, network_step
+from chartwire.store.bulk import Statement
 
 ROWS = 100_000
 PATIENTS = 1_000
 WINDOW = timedelta(milliseconds=250)
 LISTED = tuple(RemoteDocument(key=f"k{number}", master_identifier=f"m{number}") for number in range(500))
 RECORD = a_document("a0", "p0", master_identifier="m1", replaces=("m2", "m3"))
+LATER_VERSIONS = documents.LATER_VERSIONS.params(patient="p0", identifier="m1", document=RECORD.id)
 
 _DONE = "CASE WHEN i % 3 > 0 THEN 'waiting' ELSE 'done' END"
 _TABLES = {
@@ -134,19 +134,19 @@ def _compiled(query: SelectBase) -> tuple[str, tuple[Any, ...]]:
 
 HOT: dict[str, tuple[SelectBase, str]] = {
     "claim network steps": (
-        queries.due_network_steps("n1", 8, NOW),
+        queries.DUE_NETWORK_STEPS.params(network="n1", limit=8, now=NOW),
         "SEARCH network_step USING INDEX ix_network_step_due (network=? AND due_at<?)",
     ),
     "claim documents in turn": (
-        queries.due_intake_steps("n1", 8, NOW),
+        queries.DUE_INTAKE_STEPS.params(network="n1", limit=8, now=NOW),
         "SEARCH intake_step USING INDEX ix_intake_step_turn (network=?)",
     ),
     "the next network step": (
-        queries.next_due_query(network_step, "n1"),
+        queries.FIRST_DUE_NETWORK_STEP.params(network="n1"),
         "SEARCH network_step USING INDEX ix_network_step_due (network=?)",
     ),
     "the next document": (
-        queries.next_due_query(intake_step, "n1"),
+        queries.FIRST_DUE_INTAKE_STEP.params(network="n1"),
         "SEARCH intake_step USING INDEX ix_intake_step_due (network=?)",
     ),
     "the front of the line": (
@@ -154,7 +154,7 @@ HOT: dict[str, tuple[SelectBase, str]] = {
         "SEARCH intake_step USING INDEX ix_intake_step_turn (network=?)",
     ),
     "whether a query waits for a document": (
-        queries.waiting_query(intake_step, "q1"),
+        queries.WAITING_DOCUMENT.params(query="q1"),
         "SEARCH intake_step USING COVERING INDEX ix_intake_step_query (query_id=? AND state=?)",
     ),
     "whether a query already brought a document": (
@@ -170,7 +170,7 @@ HOT: dict[str, tuple[SelectBase, str]] = {
         "SEARCH document USING INDEX ix_document_patient_id_master_identifier (patient_id=? AND master_identifier=?)",
     ),
     "later versions": (
-        documents.later_versions(RECORD),
+        LATER_VERSIONS,
         "SEARCH document_replacement USING COVERING INDEX sqlite_autoindex_document_replacement_1"
         " (patient_id=? AND master_identifier=?)",
     ),
@@ -197,7 +197,7 @@ def test_listed_documents_are_sought_by_their_keys(connection: Connection) -> No
 
 @pytest.mark.embedded
 def test_due_accounts_are_two_ranges(connection: Connection) -> None:
-    steps = plan(connection, documents.due_accounts_query(NOW, WINDOW))
+    steps = plan(connection, documents.DUE_ACCOUNTS.params(now=NOW, too_late=NOW + WINDOW))
     assert [step for step in steps if "announcement" in step] == [
         "SEARCH announcement USING INDEX ix_announcement_due_at (due_at<?)",
         "SEARCH announcement USING INDEX ix_announcement_due_at (due_at>?)",
@@ -214,12 +214,12 @@ def test_a_hot_query_looks_at_few_rows_of_a_hundred_thousand(connection: Connect
 ON_POSTGRESQL: dict[str, tuple[SelectBase, str]] = {
     **{name: (query, re.sub(r".* INDEX (\S+) .*", r"\1", steps)) for name, (query, steps) in HOT.items()},
     "listed documents by identifier": (sources.with_identifiers("p1", LISTED[:3]), "ix_document_patient_id_master"),
-    "later versions": (documents.later_versions(RECORD), "pk_document_replacement"),
+    "later versions": (LATER_VERSIONS, "pk_document_replacement"),
     "deliveries in flight": (ring.in_flight_query([1, 2], NOW), "ix_delivery_leased"),
 }
 
 
-BULK_ON_POSTGRESQL: dict[str, tuple[Bulk, str]] = {
+BULK_ON_POSTGRESQL: dict[str, tuple[Statement, str]] = {
     "accounts that have work": (ring.READY_ACCOUNTS, "ix_account_ready_at"),
     "endpoints that have work": (ring.READY_ENDPOINTS, "ix_endpoint_account_id_ready_at"),
     "the first that wait": (ring.FIRST_WAITING, "ix_delivery_due"),
@@ -236,11 +236,28 @@ BULK_ON_POSTGRESQL: dict[str, tuple[Bulk, str]] = {
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("name", BULK_ON_POSTGRESQL)
-def test_a_statement_about_many_needs_no_scan_and_no_sort(connection: Connection, name: str) -> None:
+def test_a_statement_about_many_needs_no_scan_and_no_sort(connection: Connection, name: str, rows: int) -> None:
     statement, index = BULK_ON_POSTGRESQL[name]
-    written = re.sub(r"\$\d+", "'1'", statement.text("postgresql", 1))
-    expect_plan(connection, written, index)
+    expect_plan(connection, _filled(statement, rows), index)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("statement", [claims.LEASE, deliveries.SETTLE])
+def test_what_is_known_by_number_is_not_sought_in_all_that_waits(connection: Connection, statement: Statement) -> None:
+    """As it would be while PostgreSQL believes that few rows wait: no statistics were gathered here."""
+    for way in ("seqscan", "bitmapscan", "sort"):
+        connection.exec_driver_sql(f"SET LOCAL enable_{way} = {'on' if way == 'bitmapscan' else 'off'}")
+    steps = "\n".join(connection.exec_driver_sql(f"EXPLAIN {_filled(statement, 64)}").scalars())
+    assert "pk_delivery" in steps
+    assert "ix_delivery_due" not in steps
+
+
+def _filled(statement: Statement, rows: int) -> str:
+    """As PostgreSQL reads it, with some value for each parameter."""
+    with_arrays = re.sub(r"\$\d+(::\w+\[\])", r"'{1,1}'\1", statement.text("postgresql", rows))
+    return re.sub(r"\$\d+", "'1'", with_arrays)
 
 
 @pytest.mark.cluster

@@ -1,6 +1,7 @@
 """Who is served next: accounts in turn, their endpoints in turn, and nobody at another's cost."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -17,7 +18,7 @@ from chartwire.clock import to_milliseconds
 from chartwire.model.signing_key import SigningKey
 from chartwire.model.webhook import Endpoint, EventType, Outcome
 from chartwire.store import audit, claims, deliveries, endpoints, outbox, ring, schema
-from chartwire.store.bulk import Bulk
+from chartwire.store.bulk import Statement
 from chartwire.store.claims import Claim, Room
 from chartwire.store.targets import Targets
 from chartwire.store.vault import Purpose
@@ -264,16 +265,17 @@ async def test_a_disabled_endpoint_is_told_about_with_its_reason(store: Store) -
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
-def plan_of(statement: Bulk, rows: int) -> Callable[[Connection], list[str]]:
+def plan_of(statement: Statement, rows: int) -> Callable[[Connection], list[str]]:
     def unit(connection: Connection) -> list[str]:
         text = statement.text("sqlite", rows)
-        rows_of_plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (0,) * text.count("?"))
+        parameters = len(set(re.findall(r"\?\d+", text))) or text.count("?")
+        rows_of_plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (0,) * parameters)
         return [row.detail for row in rows_of_plan]
 
     return unit
 
 
-PLANS: dict[str, tuple[Bulk, list[str]]] = {
+PLANS: dict[str, tuple[Statement, list[str]]] = {
     "ready accounts": (ring.READY_ACCOUNTS, ["SEARCH account USING INDEX ix_account_ready_at (ready_at<?)"]),
     "ready endpoints": (
         ring.READY_ENDPOINTS,

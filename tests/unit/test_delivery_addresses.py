@@ -50,7 +50,8 @@ def reached(url: str, answer: Sequence[str] | None = None, allowed: Sequence[IPN
         raise ConnectionRefusedError
 
     async def connect() -> None:
-        await Connector(allowed, Resolver(answer), CONTEXTS, route).connect(parse_destination(url).origin, None, Laps())
+        origin, _ = parse_destination(url)
+        await Connector(allowed, Resolver(answer), CONTEXTS, route).connect(origin, None, Laps())
 
     with contextlib.suppress(ForbiddenAddressError, OSError, ValueError):
         asyncio.run(connect())

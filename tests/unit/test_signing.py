@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from chartwire.delivery.signing import signature_headers
+from chartwire.delivery.signing import sign, signature_headers
 from chartwire.model.signing_key import SigningKey
 from chartwire.model.webhook import DeliveryMode, Endpoint, EndpointState, PayloadVersion, SignatureScheme
 
@@ -53,6 +55,14 @@ def test_fixed_vector_of_both_symmetric_signatures() -> None:
     assert headers["webhook-timestamp"] == "1735689600"
     assert headers["webhook-signature"] == "v1,G26RFP1g8/U6JZC1+ytmx9rvf2lBhUKtTIN0V+ceFgI="
     assert headers["x-metriport-signature"] == "1bfd8d99b0e98e468498985caa7b7a95254e67788310352762db05bf4d640771"
+
+
+@given(key=st.text(max_size=80), body=st.binary())
+def test_whatever_the_key_the_macs_are_those_of_the_standard_library(key: str, body: bytes) -> None:
+    signed = sign(SignatureScheme.V1, [SigningKey(key, KEY.seed, EPOCH)], MESSAGE_ID, 1735689600, body)
+    proof = hmac.digest(key.encode(), f"{MESSAGE_ID}.1735689600.".encode() + body, "sha256")
+    assert signed["x-metriport-signature"] == hmac.digest(key.encode(), body, "sha256").hex()
+    assert signed["webhook-signature"] == f"v1,{base64.b64encode(proof).decode()}"
 
 
 def test_standardwebhooks_accepts_the_key_in_both_spellings() -> None:

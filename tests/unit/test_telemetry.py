@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import pytest
 import structlog
-from prometheus_client import generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from chartwire.telemetry import ALLOWED_LOG_KEYS, Metrics, configure_logging, get_logger
+from chartwire.telemetry import ALLOWED_LOG_KEYS, Durations, Metrics, configure_logging, get_logger
 
 SECRET = "Lovelace"
 LEAKY_URL = f"https://fhir.example/Patient?name={SECRET}"
@@ -187,3 +189,17 @@ def test_what_a_process_does_not_look_at_is_absent_and_not_zero() -> None:
     for late in (0.0, 7.0):
         metrics.delivery_late.set(late)
         assert metrics.registry.get_sample_value("chartwire_webhook_late_seconds") == late
+
+
+@given(st.lists(st.floats(0, 100), max_size=20))
+def test_many_durations_at_once_are_scraped_as_if_observed_one_by_one(durations: list[float]) -> None:
+    ours, libraries = CollectorRegistry(), CollectorRegistry()
+    at_once, one_by_one = Durations("d", "", ours), Histogram("d", "", registry=libraries)
+    at_once.observe_all(durations)
+    for duration in durations:
+        one_by_one.observe(duration)
+    assert scraped(ours) == scraped(libraries)
+
+
+def scraped(registry: CollectorRegistry) -> list[str]:
+    return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.delivery.transport import Answered, Posting, Transport
 from chartwire.errors import SealBrokenError
 from chartwire.model.webhook import UNTIMED, Outcome, Timing
@@ -14,16 +14,18 @@ from chartwire.tls import TlsProfile
 
 KEY = bytes(range(32))
 TRANSPORT = Transport(KEY)
+APP = Recipient("https://app.example")
 BEGIN_BY = datetime(2025, 3, 1, 12, 0, 0, 250_000, UTC)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+HEADERS = st.dictionaries(TEXT, TEXT, max_size=4)
+PROFILES = st.none() | st.builds(TlsProfile, authority=TEXT, certificate=TEXT, private_key=TEXT)
 REQUESTS = st.builds(
     PostRequest,
-    url=TEXT,
-    headers=st.dictionaries(TEXT, TEXT, max_size=4),
+    recipient=st.builds(Recipient, url=TEXT, headers=HEADERS, tls=PROFILES),
+    headers=HEADERS,
     body=st.binary(max_size=200),
     deadline=st.floats(0.1, 30),
-    tls=st.none() | st.builds(TlsProfile, authority=TEXT, certificate=TEXT, private_key=TEXT),
 )
 ANSWERS = st.builds(
     PostAnswer,
@@ -40,7 +42,12 @@ TIMINGS = st.builds(Timing, st.booleans(), MICROSECONDS, MICROSECONDS, MICROSECO
 @given(request=REQUESTS)
 def test_a_posting_opens_as_what_it_was(request: PostRequest) -> None:
     posting = Posting("a1", "sender", BEGIN_BY, request)
-    assert Transport(KEY).open_posting(TRANSPORT.seal_posting(posting)) == posting
+    opened = Transport(KEY).open_posting(TRANSPORT.seal_posting(posting))
+    assert (opened.id, opened.sender, opened.begin_by) == ("a1", "sender", BEGIN_BY)
+    assert (opened.request.body, opened.request.deadline) == (request.body, request.deadline)
+    before, after = request.recipient, opened.request.recipient
+    assert (after.url, after.tls) == (before.url, before.tls)
+    assert {**after.headers, **opened.request.headers} == {**before.headers, **request.headers}
 
 
 @given(answer=ANSWERS, timing=TIMINGS)
@@ -50,7 +57,7 @@ def test_an_answer_opens_as_what_it_was(answer: PostAnswer, timing: Timing) -> N
 
 
 def a_posting() -> Posting:
-    return Posting("a1", "sender", BEGIN_BY, PostRequest("https://app.example", {"webhook-id": "m"}, b"body", 15))
+    return Posting("a1", "sender", BEGIN_BY, PostRequest(APP, {"webhook-id": "m"}, b"body", 15))
 
 
 @given(place=st.integers(0), bit=st.integers(0, 7))

@@ -10,12 +10,12 @@ import pytest
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.receiver import read_request, serve_raw
 
-from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.delivery.http import line
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import Origin
-from chartwire.delivery.http.pool import ConnectionPool, PoolKey
+from chartwire.delivery.http.destination import Origin, Place
+from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.resolution import SystemResolver
 
 pytestmark = pytest.mark.embedded
@@ -24,8 +24,7 @@ pytestmark = pytest.mark.embedded
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
-def a_key(host: str) -> PoolKey:
-    return Origin(host, 80, encrypted=False), None
+PLACES = {host: Place(Origin(host, 80, encrypted=False)) for host in "abc"}
 
 
 class Opener:
@@ -61,15 +60,15 @@ async def opener() -> AsyncIterator[Opener]:
         await asyncio.gather(*(connection.lost for connection in opener.opened))
 
 
-async def test_the_connection_used_last_is_taken_first_and_none_of_another_key(opener: Opener) -> None:
-    pool = ConnectionPool(limit=10, limit_per_key=10)
+async def test_the_connection_used_last_is_taken_first_and_none_of_another_place(opener: Opener) -> None:
+    pool = ConnectionPool(limit=10, limit_per_place=10)
     first, second = await opener.open(2)
-    pool.give(a_key("a"), first, 1)
-    pool.give(a_key("a"), second, 2)
-    assert pool.take(a_key("b")) is None
-    assert pool.take(a_key("a")) is second
-    assert pool.take(a_key("a")) is first
-    assert pool.take(a_key("a")) is None
+    pool.give(PLACES["a"], first, 1)
+    pool.give(PLACES["a"], second, 2)
+    assert pool.take(PLACES["b"]) is None
+    assert pool.take(PLACES["a"]) is second
+    assert pool.take(PLACES["a"]) is first
+    assert pool.take(PLACES["a"]) is None
 
 
 async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
@@ -77,7 +76,7 @@ async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
 ) -> None:
     monkeypatch.setattr(line, "_PATIENCE_SECONDS", PATIENCE_SECONDS)  # an answer may take long here
     egress = HttpEgress([ip_network("127.0.0.0/8")], 1)
-    request = PostRequest(f"http://127.0.0.1:{opener.port}/", {}, b"{}", PATIENCE_SECONDS)
+    request = PostRequest(Recipient(f"http://127.0.0.1:{opener.port}/"), {}, b"{}", PATIENCE_SECONDS)
     told = await asyncio.gather(*(egress.post_timed(request) for _ in range(3)))
     await egress.close()
     assert [(answer.status, timing.is_reused) for answer, timing in told] == [(200, False), (200, True), (200, True)]
@@ -85,45 +84,45 @@ async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
 
 
 async def test_connections_that_idle_for_too_long_are_closed(opener: Opener) -> None:
-    pool = ConnectionPool(limit=10, limit_per_key=10)
+    pool = ConnectionPool(limit=10, limit_per_place=10)
     old, young = await opener.open(2)
-    pool.give(a_key("a"), old, 0)
-    pool.give(a_key("a"), young, 20)
+    pool.give(PLACES["a"], old, 0)
+    pool.give(PLACES["a"], young, 20)
     pool.close_aged(29.9)
     assert old.is_open
     pool.close_aged(30)
     await old.lost
-    assert pool.take(a_key("a")) is young
-    assert pool.take(a_key("a")) is None
+    assert pool.take(PLACES["a"]) is young
+    assert pool.take(PLACES["a"]) is None
 
 
-async def test_one_key_keeps_no_more_than_its_share(opener: Opener) -> None:
-    pool = ConnectionPool(limit=10, limit_per_key=2)
+async def test_one_place_keeps_no_more_than_its_share(opener: Opener) -> None:
+    pool = ConnectionPool(limit=10, limit_per_place=2)
     connections = await opener.open(3)
     for at, connection in enumerate(connections):
-        pool.give(a_key("a"), connection, at)
+        pool.give(PLACES["a"], connection, at)
     await connections[0].lost
-    assert [pool.take(a_key("a")) for _ in range(3)] == [connections[2], connections[1], None]
+    assert [pool.take(PLACES["a"]) for _ in range(3)] == [connections[2], connections[1], None]
 
 
-async def test_the_key_used_longest_ago_makes_room(opener: Opener) -> None:
-    pool = ConnectionPool(limit=2, limit_per_key=2)
+async def test_the_place_used_longest_ago_makes_room(opener: Opener) -> None:
+    pool = ConnectionPool(limit=2, limit_per_place=2)
     a, b, c = await opener.open(3)
-    pool.give(a_key("a"), a, 0)
-    pool.give(a_key("b"), b, 1)
-    assert pool.take(a_key("a")) is a
-    pool.give(a_key("a"), a, 2)
-    pool.give(a_key("c"), c, 3)
+    pool.give(PLACES["a"], a, 0)
+    pool.give(PLACES["b"], b, 1)
+    assert pool.take(PLACES["a"]) is a
+    pool.give(PLACES["a"], a, 2)
+    pool.give(PLACES["c"], c, 3)
     await b.lost
-    assert [pool.take(a_key(name)) for name in "abc"] == [a, None, c]
+    assert [pool.take(PLACES[name]) for name in "abc"] == [a, None, c]
 
 
 async def test_a_connection_that_the_peer_closed_is_not_taken(opener: Opener) -> None:
-    pool = ConnectionPool(limit=2, limit_per_key=2)
+    pool = ConnectionPool(limit=2, limit_per_place=2)
     (connection,) = await opener.open(1)
-    pool.give(a_key("a"), connection, 0)
+    pool.give(PLACES["a"], connection, 0)
     connection.abort()
-    assert pool.take(a_key("a")) is None
+    assert pool.take(PLACES["a"]) is None
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

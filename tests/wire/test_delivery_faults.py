@@ -17,7 +17,7 @@ from tests.support.posting import BODY, LOOPBACK
 from tests.support.receiver import read_request, serve_raw
 
 from chartwire.addresses import IPNetwork
-from chartwire.delivery.egress import ANSWER_LIMIT, PostAnswer, PostRequest
+from chartwire.delivery.egress import ANSWER_LIMIT, PostAnswer, PostRequest, Recipient
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.http.resolution import Resolver
 from chartwire.model.webhook import Outcome
@@ -54,7 +54,7 @@ def a_request(
     body: bytes = BODY,
     tls: TlsProfile | None = None,
 ) -> PostRequest:
-    return PostRequest(f"{url}:{port}/hook", {"content-type": "application/json"}, body, deadline, tls)
+    return PostRequest(Recipient(f"{url}:{port}/hook", tls=tls), {"content-type": "application/json"}, body, deadline)
 
 
 async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -301,8 +301,10 @@ async def test_a_cancelled_post_leaves_no_connection_whose_answer_another_could_
 @pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb", "a\0b", "☃"])
 async def test_a_header_that_would_be_another_is_not_sent(value: str) -> None:
     async with serve_raw(answer_all) as port, an_egress() as egress:
-        answer = await egress.post(PostRequest(f"http://127.0.0.1:{port}/", {"x": value}, BODY, PATIENCE_SECONDS))
-    assert answer.failure is Outcome.PROTOCOL
+        url, header = f"http://127.0.0.1:{port}/", {"x": value}
+        own = await egress.post(PostRequest(Recipient(url), header, BODY, PATIENCE_SECONDS))
+        of_all = await egress.post(PostRequest(Recipient(url, header), {}, BODY, PATIENCE_SECONDS))
+    assert own.failure is of_all.failure is Outcome.PROTOCOL
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from tests.support.workers import a_relay, a_worker, post, until_heard
 from chartwire.clock import system_clock
 from chartwire.delivery.attempt import Policy, Poster
 from chartwire.delivery.dispatcher import Dispatcher
-from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.nats.bus import NatsBus
 from chartwire.delivery.relay import RelayEgress
@@ -67,8 +67,9 @@ def a_poster(relay: RelayEgress) -> Poster:
     return Poster(relay, VAULT, system_clock, Random(1), POLICY)
 
 
-def a_request(url: str, body: bytes = BODY) -> PostRequest:
-    return PostRequest(url, {"content-type": "application/json", "webhook-id": "m1"}, body, PATIENCE_SECONDS)
+def a_request(url: str, body: bytes = BODY, tls: TlsProfile | None = None) -> PostRequest:
+    recipient = Recipient(url, {"content-type": "application/json"}, tls)
+    return PostRequest(recipient, {"webhook-id": "m1"}, body, PATIENCE_SECONDS)
 
 
 def tickets(bus: NatsBus, outcome: str) -> float:
@@ -126,7 +127,7 @@ async def test_the_tls_profile_of_an_endpoint_goes_with_its_message(broker: Nats
     ):
         await until_heard(relay)
         unknown = await post(relay, a_request(receiver.url))
-        known = await post(relay, a_request(receiver.url)._replace(tls=profile))
+        known = await post(relay, a_request(receiver.url, tls=profile))
     assert unknown is not None
     assert unknown.failure is Outcome.TLS
     assert known is not None

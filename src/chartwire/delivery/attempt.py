@@ -5,21 +5,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from random import Random
 
 import orjson
 
 from chartwire.clock import Clock
-from chartwire.delivery.egress import Egress, PostAnswer, PostRequest
+from chartwire.delivery.egress import Egress, PostAnswer, PostRequest, Recipient
 from chartwire.delivery.schedule import next_attempt, parse_retry_after, pause
-from chartwire.delivery.signing import signature_headers
+from chartwire.delivery.signing import key_headers, sign
 from chartwire.errors import BusError
 from chartwire.model.webhook import PROBES, EventType, Outcome, Timing
 from chartwire.settings import Settings
 from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.deliveries import AttemptResult
+from chartwire.store.targets import Target
 from chartwire.store.vault import Purpose, Vault
 from chartwire.tracing import continue_trace
+
+_MANY = 4096  # endpoints whose recipients are kept
 
 _SLOW_DOWN = frozenset({429, 502, 503, 504})
 
@@ -88,7 +92,7 @@ class Poster:
                 return
             outcome = judge(answer) if claimed.event_type is not EventType.PING else judge_pong(answer, body)
             seconds = time.monotonic() - started if answer.seconds is None else answer.seconds
-            ended(claimed, self._result(claimed, request.url, started_at, seconds, answer, outcome, timing))
+            ended(claimed, self._result(claimed, request.recipient.url, started_at, seconds, answer, outcome, timing))
 
         self._egress.send(request, judge_answer)
 
@@ -104,16 +108,14 @@ class Poster:
 
     def _request(self, claimed: ClaimedDelivery, body: bytes, now: datetime) -> PostRequest:
         endpoint = claimed.target.endpoint
-        signature = signature_headers(
-            endpoint, claimed.target.keys_at(now), claimed.event_id, int(now.timestamp()), body
-        )
-        headers = {**claimed.target.headers, "content-type": endpoint.payload_version.media_type, **signature}
+        keys = claimed.target.keys_at(now)
+        headers = sign(endpoint.signature_scheme, keys, claimed.event_id, int(now.timestamp()), body)
         if claimed.trace is not None:
             headers["traceparent"] = continue_trace(claimed.trace, self._random.randrange(1, 1 << 64))
         deadline = endpoint.timeout_seconds or self._policy.timeout
         if claimed.event_type is EventType.PING:
             deadline = min(deadline, self._policy.ping_timeout)
-        return PostRequest(endpoint.url or "", headers, body, deadline, claimed.target.tls)
+        return PostRequest(_recipient(claimed.target), headers, body, deadline)
 
     def _result(
         self,
@@ -125,21 +127,20 @@ class Poster:
         outcome: Outcome,
         timing: Timing,
     ) -> AttemptResult:
-        good = outcome is Outcome.DELIVERED
-        now = started_at if good else self._clock()
-        retry_after = parse_retry_after(answer.retry_after, now) if outcome is Outcome.SLOW_DOWN else None
-        return AttemptResult(
-            url=url,
-            started_at=started_at,
-            duration_ms=round(seconds * 1000),
-            outcome=outcome,
-            detail=_DETAILS.get(outcome) or f"Request failed with status code {answer.status}",
-            http_status=answer.status,
-            answer=answer.body,
-            retry_at=None if good else self._retry_at(claimed, now, retry_after),
-            pause_until=pause(now, retry_after) if outcome is Outcome.SLOW_DOWN else None,
-            timing=timing,
-            spread=1 if good else self._random.uniform(1 - self._policy.jitter, 1 + self._policy.jitter),
+        detail = _DETAILS.get(outcome) or f"Request failed with status code {answer.status}"
+        result = AttemptResult(
+            url, started_at, round(seconds * 1000), outcome, detail, answer.status, answer.body, timing=timing
+        )
+        return result if outcome is Outcome.DELIVERED else self._failed(claimed, result, answer.retry_after)
+
+    def _failed(self, claimed: ClaimedDelivery, result: AttemptResult, retry_after: str | None) -> AttemptResult:
+        """With what follows from a failure."""
+        now, is_strained = self._clock(), result.outcome is Outcome.SLOW_DOWN
+        wait = parse_retry_after(retry_after, now) if is_strained else None
+        return result._replace(
+            retry_at=self._retry_at(claimed, now, wait),
+            pause_until=pause(now, wait) if is_strained else None,
+            spread=self._random.uniform(1 - self._policy.jitter, 1 + self._policy.jitter),
         )
 
     def _retry_at(self, claimed: ClaimedDelivery, now: datetime, retry_after: timedelta | None) -> datetime | None:
@@ -148,6 +149,18 @@ class Poster:
         own = claimed.target.endpoint.retry_seconds
         waits = self._policy.waits if own is None else (0, *own)
         return next_attempt(waits, self._policy.jitter, claimed.attempt, now, self._random, retry_after)
+
+
+@lru_cache(_MANY)
+def _recipient(target: Target) -> Recipient:
+    """Prepared once for all messages of an endpoint, until something of it changes."""
+    endpoint = target.endpoint
+    headers = {
+        **target.headers,
+        "content-type": endpoint.payload_version.media_type,
+        **key_headers(endpoint, target.keys),
+    }
+    return Recipient(endpoint.url or "", headers, target.tls)
 
 
 def judge(answer: PostAnswer) -> Outcome:

@@ -260,15 +260,19 @@ class Dispatcher:
 
     def _tell(self, ended: Sequence[Ended], settled: Sequence[bool]) -> None:
         """Count and log what a cycle has written down."""
-        now, debugging = self._clock(), log.is_enabled_for(logging.DEBUG)
-        for (claimed, result), was_settled in zip(ended, settled, strict=True):
-            self._metrics.attempt_seconds.observe(result.duration_ms / 1000)
-            if result.outcome is Outcome.DELIVERED:
-                self._metrics.delivery_lag.observe(max(0.0, (now - claimed.created_at).total_seconds()))
+        now = self._clock()
+        self._metrics.attempt_seconds.observe_all(result.duration_ms / 1000 for _, result in ended)
+        self._metrics.delivery_lag.observe_all(
+            max(0.0, (now - claimed.created_at).total_seconds())
+            for claimed, result in ended
+            if result.outcome is Outcome.DELIVERED
+        )
+        for (claimed, _), was_settled in zip(ended, settled, strict=True):
             if not was_settled:
                 log.warning("a delivery was settled by another", delivery=claimed.event_id)
-            if debugging:
-                _log_attempt(claimed, result)
+        if log.is_enabled_for(logging.DEBUG):
+            for each in ended:
+                _log_attempt(*each)
         outcomes = Counter((claimed.event_type, result.outcome) for claimed, result in ended)
         for labels, count in outcomes.items():
             self._metrics.attempts.labels(*labels).inc(count)

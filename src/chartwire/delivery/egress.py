@@ -1,6 +1,7 @@
 """The egress port: one POST to a receiver, under the address rule and one deadline."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from chartwire.model.webhook import Outcome, Timing
@@ -10,14 +11,28 @@ ANSWER_LIMIT = 16 * 1024
 """Bytes of an answer's body that are read."""
 
 
-class PostRequest(NamedTuple):
-    """A message on its way; `deadline` in seconds covers everything from the name's resolution to the answer's body."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipient:
+    """Where messages go, and the headers that are the same for each of them.
+
+    It equals nothing but itself: who has many messages for it keeps it, and what is prepared for it is found again.
+    """
 
     url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: TlsProfile | None = None
+
+
+class PostRequest(NamedTuple):
+    """A message on its way, with the headers that are its own.
+
+    `deadline` in seconds covers everything from the name's resolution to the answer's body.
+    """
+
+    recipient: Recipient
     headers: Mapping[str, str]
     body: bytes
     deadline: float
-    tls: TlsProfile | None = None
 
 
 class PostAnswer(NamedTuple):

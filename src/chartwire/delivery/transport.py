@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.delivery.bus import Queue
-from chartwire.delivery.egress import PostAnswer, PostRequest
+from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.errors import SealBrokenError
 from chartwire.model.webhook import Outcome, Timing
 from chartwire.tls import TlsProfile
@@ -99,15 +99,15 @@ class Transport:
 
     def seal_posting(self, posting: Posting) -> bytes:
         """For a worker."""
-        request = posting.request
+        request, recipient = posting.request, posting.request.recipient
         head = {
             "id": posting.id,
             "sender": posting.sender,
             "beginBy": to_milliseconds(posting.begin_by),
-            "url": request.url,
-            "headers": dict(request.headers),
+            "url": recipient.url,
+            "headers": {**recipient.headers, **request.headers},
             "deadline": request.deadline,
-            "tls": None if request.tls is None else asdict(request.tls),
+            "tls": None if recipient.tls is None else asdict(recipient.tls),
         }
         return self._seal(_Kind.POSTING, head, request.body)
 
@@ -115,7 +115,7 @@ class Transport:
         """The inverse; raises `SealBrokenError`."""
         head, body = self._open(_Kind.POSTING, frame)
         tls = None if head["tls"] is None else TlsProfile(**head["tls"])
-        request = PostRequest(head["url"], head["headers"], body, head["deadline"], tls)
+        request = PostRequest(Recipient(head["url"], tls=tls), head["headers"], body, head["deadline"])
         return Posting(head["id"], head["sender"], from_milliseconds(head["beginBy"]), request)
 
     def seal_answer(self, answered: Answered) -> bytes:

@@ -18,11 +18,11 @@ from chartwire.store.schema import audit
 ORDERS = {"when": audit.c.seq, "who": audit.c.actor, "did": audit.c.action, "outcome": audit.c.outcome}
 
 RECORD_ATTEMPTS = Bulk(
-    "WITH made (at, account_id, event_seq, subject, outcome) AS (VALUES ",
-    "(CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT))",
-    """) INSERT INTO audit (at, account_id, actor, action, patient_id, subject, outcome)
+    """WITH made (at, account_id, event_seq, subject, outcome) AS ({rows})
+    INSERT INTO audit (at, account_id, actor, action, patient_id, subject, outcome)
     SELECT made.at, made.account_id, 'engine', 'webhook.attempt', event_subject.patient_id, made.subject, made.outcome
     FROM made LEFT JOIN event_subject ON event_subject.event_seq = made.event_seq""",
+    "bigint text bigint text text",
 )
 """As `record`, of many attempts: an entry for each patient whose data an event carries, or one about nobody."""
 

@@ -3,6 +3,9 @@
 SQLAlchemy takes fifty to a hundred microseconds to make a statement, twice what a whole delivery may cost in the
 database. So what happens to every delivery is written as text that both databases read, once for all rows of a cycle,
 and handed to the driver as it is. Each statement stands beside the function that uses it; a test explains them all.
+
+Only how rows come into a text differs. SQLite takes a parameter for each value; PostgreSQL takes an array for each
+column, so that any number of rows is one text and one round trip; one row alone it takes as SQLite does.
 """
 
 import re
@@ -11,7 +14,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.exc import DBAPIError
+
+from chartwire.store.database import POSTGRESQL
 
 _MOST = 64
 """Rows of one text. SQLite unites at most 500 terms and keeps a hundred or two texts prepared."""
@@ -20,62 +27,149 @@ Row = tuple[Any, ...]
 """A row as the driver gives it: times in milliseconds, truth perhaps as 0 and 1."""
 
 
-class Bulk:
-    """A text that is written out for as many rows as there are: `head`, then `each` joined by `joint`, then `tail`.
+class Statement:
+    """A text that both databases read.
 
-    Rows are taken 64 at a time, and the rest in powers of two: few texts, which the driver keeps prepared. Parameters
-    are written `?`; those of the head and the tail are the same for every text. What only PostgreSQL is to read, such
-    as the locks that many processes need, stands in a comment that begins with `/*pg`.
+    Parameters are written `?`. What only PostgreSQL is to read, such as the locks that many processes need, stands in
+    a comment that begins with `/*pg`.
     """
 
-    def __init__(self, head: str, each: str, tail: str = "", joint: str = ", ") -> None:
-        self.head, self.each, self.tail, self.joint = head, each, tail, joint
+    def __init__(self, written: str) -> None:
+        self._written = written
         self._texts: dict[tuple[str, int], str] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Row], head: Row = (), tail: Row = ()) -> list[Row]:
-        """Run it for `rows`; returns what it gives back, if anything."""
+    def run(self, connection: Connection, values: Row = ()) -> list[Row]:
+        """Run it; returns what it gives back, if anything."""
+        return run_plain(connection, self.text(connection.dialect.name), values)
+
+    def text(self, dialect: str, rows: int = 1) -> str:
+        """As a driver takes it, for so many rows."""
+        known = self._texts.get((dialect, rows))
+        if known is None:
+            known = self._texts[dialect, rows] = _spell(dialect, self._write(dialect, rows))
+        return known
+
+    def _write(self, dialect: str, rows: int) -> str:
+        del dialect, rows
+        return self._written
+
+
+class Bulk(Statement):
+    """A text that stands for as many rows as there are: in it, `{rows}` gives them and `IN {rows}` tests for them.
+
+    `types` are the columns', in PostgreSQL's words. SQLite gets 64 rows at a time, and the rest in powers of two: few
+    texts, which its driver keeps prepared.
+    """
+
+    def __init__(self, written: str, types: str) -> None:
+        super().__init__(written)
+        self._types = types.split()
+
+    def run_for(self, connection: Connection, rows: Sequence[Row], head: Row = (), tail: Row = ()) -> list[Row]:
+        """Run it for `rows`, unless there are none; parameters before and after them are the same for all."""
         dialect = connection.dialect.name
         if len(rows) == 1:  # as for each message that is written
-            return run_plain(connection, self.text(dialect, 1), (*head, *rows[0], *tail))
+            return run_plain(connection, self.text(dialect), (*head, *rows[0], *tail))
+        if dialect == POSTGRESQL:
+            arrays = zip(*rows, strict=True)
+            return run_plain(connection, self.text(dialect, len(rows)), (*head, *arrays, *tail)) if rows else []
         found: list[Row] = []
         for chunk in _chunks(rows):
             values = (*head, *chain.from_iterable(chunk), *tail)
             found += run_plain(connection, self.text(dialect, len(chunk)), values)
         return found
 
-    def text(self, dialect: str, rows: int) -> str:
-        """The statement for so many rows."""
-        known = self._texts.get((dialect, rows))
-        if known is None:
-            written = self.head + self.joint.join([self.each] * rows) + self.tail
-            known = self._texts[dialect, rows] = spell(dialect, written)
-        return known
+    def text(self, dialect: str, rows: int = 1) -> str:
+        """See `Statement.text`. PostgreSQL gets arrays, but for one row: with them it would plan anew each time."""
+        return super().text(dialect, min(rows, 2) if dialect == POSTGRESQL else rows)
+
+    def _write(self, dialect: str, rows: int) -> str:
+        if dialect == POSTGRESQL and rows > 1:
+            arrays = ", ".join(f"?::{each}[]" for each in self._types)
+            listed, given = f"= ANY ({arrays})", f"SELECT * FROM unnest({arrays})"  # noqa: S608  our own types
+        else:
+            row = ", ".join(f"?::{each}" if dialect == POSTGRESQL else "?" for each in self._types)
+            listed, given = f"IN ({', '.join([row] * rows)})", f"VALUES {', '.join([f'({row})'] * rows)}"
+        return self._written.replace("IN {rows}", listed).replace("{rows}", given)
+
+
+class Lookup(Bulk):
+    """A query that is asked for each row, whose columns it calls `{0}`, `{1}` and so on."""
+
+    def _write(self, dialect: str, rows: int) -> str:
+        width = len(self._types)
+        if dialect == POSTGRESQL and rows > 1:
+            arrays, names = ", ".join(f"?::{each}[]" for each in self._types), [f"c{at}" for at in range(width)]
+            query = self._written.format(*(f"asked.{name}" for name in names))
+            asked = f"unnest({arrays}) AS asked ({', '.join(names)})"
+            return f"SELECT found.* FROM {asked} CROSS JOIN LATERAL ({query}) AS found"  # noqa: S608  written here
+        mark = "$" if dialect == POSTGRESQL else "?"
+        numbers = (range(row * width + 1, (row + 1) * width + 1) for row in range(rows))
+        return " UNION ALL ".join(self._written.format(*(f"{mark}{each}" for each in row)) for row in numbers)
+
+
+class Insert(Bulk):
+    """Rows of a table that the database numbers, given as the `columns` that are named."""
+
+    def __init__(self, table: Table, columns: str) -> None:
+        names = columns.split()
+        (number,) = table.primary_key.columns.keys()
+        written = f"INSERT INTO {table.name} ({', '.join(names)}) {{rows}} /*pg RETURNING {number}*/"
+        super().__init__(written, " ".join(_type_of(table.c[name]) for name in names))
+
+    def number(self, connection: Connection, rows: Sequence[Row]) -> Sequence[int]:
+        """Insert `rows`; returns their numbers, in the same order.
+
+        SQLite's only writer counts on from the highest; to have it return a number takes as long as to insert the row.
+        """
+        given = self.run_for(connection, rows)
+        if connection.dialect.name == POSTGRESQL:
+            return [number for (number,) in given]
+        cursor: sqlite3.Cursor = connection.info["cursor"]
+        last = cursor.lastrowid or 0
+        return range(last - len(rows) + 1, last + 1)
+
+
+def _type_of(column: Column[Any]) -> str:
+    """In PostgreSQL's words, without its length: what is too long is to fail, and a cast would cut it off."""
+    dialect = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not say
+    return column.type.compile(dialect).partition("(")[0]
 
 
 def run_plain(connection: Connection, statement: str, values: Row) -> list[Row]:
-    """Run a statement that `spell` has seen; returns its rows, if it has any."""
+    """Run a statement as its driver takes it; returns its rows, if it has any."""
     if connection.dialect.name == "sqlite":
         cursor: sqlite3.Cursor = connection.info["cursor"]  # to make one takes as long as a short statement
         return cursor.execute(statement, values).fetchall()
-    result = connection.exec_driver_sql(statement, values)
-    return [tuple(row) for row in result] if result.returns_rows else []
+    return _run_there(connection, statement, values)
 
 
-def spell(dialect: str, statement: str) -> str:
+def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]:
+    """Past SQLAlchemy, which takes as long again as the driver; errors are made as it makes them."""
+    line, base = connection.connection, connection.dialect.loaded_dbapi.Error
+    cursor = line.cursor()
+    try:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall()) if cursor.description else []
+    except base as error:
+        is_cut = connection.dialect.is_disconnect(error, line, cursor)
+        if is_cut:
+            connection.invalidate(error)
+        made = DBAPIError.instance(
+            None, None, error, base, hide_parameters=True, connection_invalidated=is_cut, dialect=connection.dialect
+        )
+        raise made from error
+    finally:
+        cursor.close()
+
+
+def _spell(dialect: str, statement: str) -> str:
     """Parameters as a database's driver wants them."""
-    if dialect == "sqlite":
+    if dialect != POSTGRESQL:
         return statement
     numbers = count(1)
     statement = re.sub(r"/\*pg (.*?)\*/", r"\1", statement)
-    return "".join(f"${next(numbers)}" if part == "?" else part for part in _split(statement))
-
-
-def _split(statement: str) -> Iterator[str]:
-    before, *rest = statement.split("?")
-    yield before
-    for part in rest:
-        yield "?"
-        yield part
+    return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

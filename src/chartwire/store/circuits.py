@@ -4,17 +4,19 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select
 
 from chartwire.errors import IssueCode
 from chartwire.model.circuit import Circuit
 from chartwire.store.database import lock
 from chartwire.store.schema import network_circuit
 
+_OF_NETWORKS = select(network_circuit).where(network_circuit.c.network.in_(bindparam("networks", expanding=True)))
+
 
 def find(connection: Connection, networks: Collection[str]) -> dict[str, Circuit]:
     """The circuits of those of `networks` that are not known to be well."""
-    rows = connection.execute(select(network_circuit).where(network_circuit.c.network.in_(networks)))
+    rows = connection.execute(_OF_NETWORKS, {"networks": list(networks)})
     return {
         row.network: Circuit(row.failures, row.pauses, IssueCode(row.code), row.opened_at, row.tries_at) for row in rows
     }

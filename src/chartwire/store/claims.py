@@ -29,16 +29,19 @@ _LEAST_ACCOUNTS = 16
 
 _LOOK_AGAIN = timedelta(seconds=1)
 
+# A column with `|| ''` is in no index: while its statistics are old, PostgreSQL would take what waits for a few rows
+# and read all of it by `ix_delivery_due`, instead of these by their numbers.
+#
 # Locked here and not where they are looked for: a row that was passed over there would be left out of the ring, and
 # forgotten if whoever has it now is about to die.
 LEASE = Bulk(
     "UPDATE delivery SET lease = ?, lease_until = ?, due_at = ? WHERE seq IN ("
-    "SELECT seq FROM delivery WHERE state = 'waiting' AND due_at <= ? AND seq IN (",
-    "?",
-    ") /*pg FOR NO KEY UPDATE SKIP LOCKED*/) RETURNING seq, event_seq, endpoint_seq, attempts",
+    "SELECT seq FROM delivery WHERE state || '' = 'waiting' AND due_at <= ? AND seq IN {rows}"
+    " /*pg FOR NO KEY UPDATE SKIP LOCKED*/) RETURNING seq, event_seq, endpoint_seq, attempts",
+    "bigint",
 )
 
-LOAD_EVENTS = Bulk("SELECT seq, id, type, created_at, trace, body FROM event WHERE seq IN (", "?", ")")
+LOAD_EVENTS = Bulk("SELECT seq, id, type, created_at, trace, body FROM event WHERE seq IN {rows}", "bigint")
 
 _FORGOTTEN = (None,) * 6
 """An event that is not there any more has no bytes either."""
@@ -264,7 +267,7 @@ def _load(
 ) -> list[ClaimedDelivery]:
     """Lease what was taken, and read all that is needed to send it."""
     leased = _lease(connection, walk, lease, now)
-    events = {row[0]: row for row in LOAD_EVENTS.run(connection, [(event_seq,) for _, event_seq, *_ in leased])}
+    events = {row[0]: row for row in LOAD_EVENTS.run_for(connection, [(event_seq,) for _, event_seq, *_ in leased])}
     known = targets.load(connection, walk.versions, now)
     claimed, bodiless = [], []
     for seq, event_seq, endpoint_seq, attempts in leased:
@@ -297,7 +300,7 @@ def _load(
 def _lease(connection: Connection, walk: _Walk, lease: str, now: datetime) -> list[Row]:
     """What was taken and nobody has under their hands, in the order of the walk; for the rest one more look is due."""
     head = lease, walk.lease_until, walk.lease_until, walk.now
-    leased = {row[0]: row for row in LEASE.run(connection, [(each.seq,) for each in walk.taken], head=head)}
+    leased = {row[0]: row for row in LEASE.run_for(connection, [(each.seq,) for each in walk.taken], head=head)}
     missed = {each.endpoint_seq for each in walk.taken if each.seq not in leased}
     if missed:
         ring.release(connection, sorted(missed), now)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, String, bindparam, func, select, text
 
 if TYPE_CHECKING:
     from chartwire.store.handover import Handover
@@ -23,6 +23,7 @@ T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
 POSTGRESQL = "postgresql"
+_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name", type_=String), 0)))
 
 
 class Bell(StrEnum):
@@ -64,7 +65,7 @@ def lock_account(connection: Connection, account_id: str) -> None:
 def lock(connection: Connection, name: str) -> None:
     """Let no other unit that asks for this name go on until this one has ended. SQLite has one writer anyway."""
     if connection.dialect.name == POSTGRESQL:
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        connection.execute(_LOCK, {"name": name})
 
 
 class Database(Protocol):

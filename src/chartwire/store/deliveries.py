@@ -28,47 +28,47 @@ _ENDPOINT = schema.endpoint.c
 _DELIVERY = schema.delivery.c
 
 SETTLE = Bulk(
-    "WITH ended (seq, lease, state, attempts, due_at, outcome, http_status, settled_at) AS (VALUES ",
-    "(CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS INTEGER), CAST(? AS BIGINT), CAST(? AS TEXT),"
-    " CAST(? AS INTEGER), CAST(? AS BIGINT))",
-    """) UPDATE delivery
+    """WITH ended (seq, lease, state, attempts, due_at, outcome, http_status, settled_at) AS ({rows})
+    UPDATE delivery
     SET state = ended.state, attempts = ended.attempts, again = true, due_at = ended.due_at, lease = NULL,
         lease_until = NULL, outcome = ended.outcome, http_status = ended.http_status, settled_at = ended.settled_at
     FROM ended
-    WHERE delivery.seq = ended.seq AND delivery.lease = ended.lease AND delivery.state = 'waiting'
+    WHERE delivery.seq = ended.seq AND delivery.lease = ended.lease AND delivery.state || '' = 'waiting'
         AND delivery.lease_until > ?
     RETURNING delivery.seq""",
+    "bigint text text integer bigint text integer bigint",
 )
 
 RECORD_ATTEMPTS = Bulk(
-    "INSERT INTO attempt (delivery_seq, number, started_at, duration_ms, outcome, http_status, url, answer,"
-    " is_reused, dns_us, connect_us, tls_us, first_byte_us) VALUES ",
-    "(?, (SELECT count(*) FROM attempt WHERE delivery_seq = ?) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    """WITH made (delivery_seq, started_at, duration_ms, outcome, http_status, url, answer, is_reused, dns_us,
+        connect_us, tls_us, first_byte_us) AS ({rows})
+    INSERT INTO attempt (number, delivery_seq, started_at, duration_ms, outcome, http_status, url, answer, is_reused,
+        dns_us, connect_us, tls_us, first_byte_us)
+    SELECT (SELECT count(*) FROM attempt WHERE attempt.delivery_seq = made.delivery_seq) + 1, made.* FROM made""",
+    "bigint bigint integer text integer text bytea boolean integer integer integer integer",
 )
 
 IN_DOUBT = Bulk(
-    "SELECT seq FROM endpoint WHERE seq IN (",
-    "?",
-    ") AND (verified = false OR failures_in_row > 0 OR paused_until IS NOT NULL)",
+    "SELECT seq FROM endpoint WHERE seq IN {rows}"
+    " AND (verified = false OR failures_in_row > 0 OR paused_until IS NOT NULL)",
+    "bigint",
 )
 
 HEALTH = Bulk(
     "SELECT seq, url, deleted_at IS NULL, failures_in_row, failing_since, strains_in_row, breaker_waits, paused_until"
-    " FROM endpoint WHERE seq IN (",
-    "?",
-    ") ORDER BY seq /*pg FOR NO KEY UPDATE*/",
+    " FROM endpoint WHERE seq IN {rows} ORDER BY seq /*pg FOR NO KEY UPDATE*/",
+    "bigint",
 )
 """Locked: what follows from two answers that come at the same time follows from one after the other."""
 
 WRITE_HEALTH = Bulk(
-    "WITH news (seq, verified, detail, failures, failing_since, strains, waits, paused_until) AS (VALUES ",
-    "(CAST(? AS BIGINT), CAST(? AS BOOLEAN), CAST(? AS TEXT), CAST(? AS INTEGER), CAST(? AS BIGINT),"
-    " CAST(? AS INTEGER), CAST(? AS INTEGER), CAST(? AS BIGINT))",
-    """) UPDATE endpoint
+    """WITH news (seq, verified, detail, failures, failing_since, strains, waits, paused_until) AS ({rows})
+    UPDATE endpoint
     SET verified = news.verified, status_detail = news.detail, failures_in_row = news.failures,
         failing_since = news.failing_since, strains_in_row = news.strains, breaker_waits = news.waits,
         paused_until = news.paused_until
     FROM news WHERE endpoint.seq = news.seq""",
+    "bigint boolean text integer bigint integer integer bigint",
 )
 
 
@@ -161,7 +161,7 @@ def _settle_deliveries(connection: Connection, ended: Sequence[Ended], now: int)
         for claimed, result in ended
         if newest[claimed.seq] is claimed
     ]
-    settled = {seq for (seq,) in SETTLE.run(connection, rows, tail=(now,))}
+    settled = {seq for (seq,) in SETTLE.run_for(connection, rows, tail=(now,))}
     return [claimed.seq in settled and newest[claimed.seq] is claimed for claimed, _ in ended]
 
 
@@ -185,7 +185,6 @@ def _record_attempts(connection: Connection, vault: Vault, settled: Sequence[End
     rows = [
         (
             claimed.seq,
-            claimed.seq,
             to_milliseconds(result.started_at),
             result.duration_ms,
             result.outcome.value,
@@ -196,7 +195,7 @@ def _record_attempts(connection: Connection, vault: Vault, settled: Sequence[End
         )
         for claimed, result in settled
     ]
-    RECORD_ATTEMPTS.run(connection, rows)
+    RECORD_ATTEMPTS.run_for(connection, rows)
 
 
 def _record_audit(connection: Connection, settled: Sequence[Ended]) -> None:
@@ -211,7 +210,7 @@ def _record_audit(connection: Connection, settled: Sequence[Ended]) -> None:
         )
         for claimed, result in settled
     ]
-    audit.RECORD_ATTEMPTS.run(connection, rows)
+    audit.RECORD_ATTEMPTS.run_for(connection, rows)
 
 
 def _by_endpoint(settled: Sequence[Ended]) -> dict[int, list[Ended]]:
@@ -225,7 +224,7 @@ def _by_endpoint(settled: Sequence[Ended]) -> dict[int, list[Ended]]:
 def _doubtful(connection: Connection, by_endpoint: Mapping[int, Sequence[Ended]]) -> list[Sequence[Ended]]:
     """Of the endpoints to which something new was learned; of most it is known that they are well."""
     well = [seq for seq, ended in by_endpoint.items() if _is_well(ended)]
-    in_doubt = {seq for (seq,) in IN_DOUBT.run(connection, [(seq,) for seq in well])}
+    in_doubt = {seq for (seq,) in IN_DOUBT.run_for(connection, [(seq,) for seq in well])}
     return [ended for seq, ended in by_endpoint.items() if seq in in_doubt or not _is_well(ended)]
 
 
@@ -240,13 +239,13 @@ def _judge(
 
     First all that locks endpoints, then all that locks accounts, each in order: two that settle do not deadlock.
     """
-    rows = HEALTH.run(connection, [(_endpoint(ended).seq,) for ended in doubtful])
+    rows = HEALTH.run_for(connection, [(_endpoint(ended).seq,) for ended in doubtful])
     judged = [
         (ended, is_there, _verdict(ended, url, _health(*kept), now))
         for ended, (_, url, is_there, *kept) in zip(doubtful, rows, strict=True)
     ]
     news = [_news(_endpoint(ended), verdict) for ended, _, verdict in judged if verdict is not None]
-    WRITE_HEALTH.run(connection, news)
+    WRITE_HEALTH.run_for(connection, news)
     for ended, is_there, verdict in sorted(judged, key=lambda each: _endpoint(each[0]).account_id):
         if verdict is not None:
             _follow(connection, vault, _endpoint(ended), verdict, now, retention)

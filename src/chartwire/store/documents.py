@@ -10,7 +10,19 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, Row, Select, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from chartwire.model.document import (
     CodeableConcept,
@@ -39,11 +51,30 @@ ORDERS = {
 # --- keeping ----------------------------------------------------------------------------------------------------------
 
 
+_INSERT = document.insert()
+
+
+def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
+    return select(document).where(*conditions).order_by(document.c.id.desc()).limit(1)
+
+
+_OF_PATIENT = document.c.patient_id == bindparam("patient")
+_WITH_DIGEST = _newest(_OF_PATIENT, document.c.sha256 == bindparam("digest"))
+_WITH_IDENTIFIER = _newest(_OF_PATIENT, document.c.master_identifier == bindparam("identifier"))
+
+LATER_VERSIONS = select(document_replacement.c.document_id).where(
+    document_replacement.c.patient_id == bindparam("patient"),
+    document_replacement.c.master_identifier == bindparam("identifier"),
+    document_replacement.c.document_id != bindparam("document"),
+)
+"""The documents that say they replace one."""
+
+
 def insert_document(connection: Connection, record: Document) -> None:
     """Write a new document; its bytes must be safely stored already."""
     row = to_row(record)
     row["replaces"] = list(record.replaces)
-    connection.execute(document.insert().values(row))
+    connection.execute(_INSERT, row)
     earlier = [
         {"patient_id": record.patient_id, "master_identifier": identifier, "document_id": record.id}
         for identifier in dict.fromkeys(record.replaces)
@@ -54,19 +85,13 @@ def insert_document(connection: Connection, record: Document) -> None:
 
 def find_held(connection: Connection, patient_id: str, remote: RemoteDocument, sha256: str | None) -> Document | None:
     """The patient's document with the same bytes, or else with the same master identifier; the newest of these."""
-    if sha256 is not None and (same := _first(connection, document.c.patient_id == patient_id, _has_digest(sha256))):
-        return same
-    if remote.master_identifier is None:
-        return None
-    return _first(
-        connection,
-        document.c.patient_id == patient_id,
-        document.c.master_identifier == remote.master_identifier,
-    )
-
-
-def _has_digest(sha256: str) -> ColumnElement[bool]:
-    return document.c.sha256 == sha256
+    row = None
+    if sha256 is not None:
+        row = connection.execute(_WITH_DIGEST, {"patient": patient_id, "digest": sha256}).one_or_none()
+    if row is None and remote.master_identifier is not None:
+        same = {"patient": patient_id, "identifier": remote.master_identifier}
+        row = connection.execute(_WITH_IDENTIFIER, same).one_or_none()
+    return None if row is None else _document(row)
 
 
 def set_status(connection: Connection, document_id: str, status: DocumentStatus) -> None:
@@ -89,7 +114,8 @@ def apply_replacements(connection: Connection, record: Document) -> None:
         for earlier in connection.execute(earlier_versions(record)).scalars().all():
             mark_replaced(connection, earlier, record.id)
     if record.master_identifier is not None:
-        for later in connection.execute(later_versions(record)).scalars().all():
+        same = {"patient": record.patient_id, "identifier": record.master_identifier, "document": record.id}
+        for later in connection.execute(LATER_VERSIONS, same).scalars().all():
             mark_replaced(connection, record.id, later)
 
 
@@ -99,15 +125,6 @@ def earlier_versions(record: Document) -> Select[str]:
         document.c.patient_id == record.patient_id,
         document.c.master_identifier.in_(record.replaces),
         document.c.id != record.id,
-    )
-
-
-def later_versions(record: Document) -> Select[str]:
-    """The documents that say they replace `record`."""
-    return select(document_replacement.c.document_id).where(
-        document_replacement.c.patient_id == record.patient_id,
-        document_replacement.c.master_identifier == record.master_identifier,
-        document_replacement.c.document_id != record.id,
     )
 
 
@@ -132,43 +149,42 @@ class Waiting:
     due_at: datetime | None
 
 
+_INSERT_ANNOUNCEMENT = announcement.insert()
+_WAITING = select(func.count(), func.coalesce(func.sum(announcement.c.size), 0), func.min(announcement.c.due_at)).where(
+    announcement.c.account_id == bindparam("account")
+)
+_NEXT = select(func.min(announcement.c.due_at))
+_BY_ACCOUNT = select(announcement.c.account_id)
+DUE_ACCOUNTS = _BY_ACCOUNT.where(announcement.c.due_at <= bindparam("now")).union(
+    _BY_ACCOUNT.where(announcement.c.due_at > bindparam("too_late"))
+)
+"""Two ranges of the index of due times."""
+
+
 def add_announcement(
     connection: Connection, account_id: str, document_id: str, query_id: str, size: int, due_at: datetime
 ) -> None:
     """Let a document be announced at `due_at` at the latest. `size` estimates its part of the message in bytes."""
-    connection.execute(
-        announcement.insert().values(
-            account_id=account_id, document_id=document_id, query_id=query_id, size=size, due_at=due_at
-        )
-    )
+    values = {"account_id": account_id, "document_id": document_id, "query_id": query_id}
+    connection.execute(_INSERT_ANNOUNCEMENT, {**values, "size": size, "due_at": due_at})
     ring(connection, Bell.ANNOUNCE)
 
 
 def waiting_announcements(connection: Connection, account_id: str) -> Waiting:
     """How much of an account waits to be announced."""
-    row = connection.execute(
-        select(func.count(), func.coalesce(func.sum(announcement.c.size), 0), func.min(announcement.c.due_at)).where(
-            announcement.c.account_id == account_id
-        )
-    ).one()
+    row = connection.execute(_WAITING, {"account": account_id}).one()
     return Waiting(row[0], row[1], row[2])
 
 
 def due_accounts(connection: Connection, now: datetime, window: timedelta) -> list[str]:
     """Accounts whose coalescing window has closed; or would close later than a whole `window` from now, because the
     clock has been put back since it opened."""
-    return list(connection.execute(due_accounts_query(now, window)).scalars())
-
-
-def due_accounts_query(now: datetime, window: timedelta) -> CompoundSelect[str]:
-    """Two ranges of the index of due times."""
-    accounts = select(announcement.c.account_id)
-    return accounts.where(announcement.c.due_at <= now).union(accounts.where(announcement.c.due_at > now + window))
+    return list(connection.execute(DUE_ACCOUNTS, {"now": now, "too_late": now + window}).scalars())
 
 
 def next_announcement(connection: Connection) -> datetime | None:
     """When the next coalescing window closes."""
-    earliest: datetime | None = connection.execute(select(func.min(announcement.c.due_at))).scalar_one()
+    earliest: datetime | None = connection.execute(_NEXT).scalar_one()
     return earliest
 
 
@@ -352,7 +368,7 @@ def _searched_text(record: Document) -> str:
 
 
 def _first(connection: Connection, *conditions: ColumnElement[bool]) -> Document | None:
-    row = connection.execute(select(document).where(*conditions).order_by(document.c.id.desc()).limit(1)).one_or_none()
+    row = connection.execute(_newest(*conditions)).one_or_none()
     return None if row is None else _document(row)
 
 

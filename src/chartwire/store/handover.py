@@ -22,11 +22,11 @@ from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.targets import Target, Targets
 
 UNTROUBLED = Bulk(
-    "SELECT seq, version, max_in_flight, ready_at FROM endpoint WHERE seq IN (",
-    "?",
-    ") AND state = 'enabled' AND url IS NOT NULL AND rate_per_second IS NULL AND breaker_waits = 0"
+    "SELECT seq, version, max_in_flight, ready_at FROM endpoint WHERE seq IN {rows}"
+    " AND state = 'enabled' AND url IS NOT NULL AND rate_per_second IS NULL AND breaker_waits = 0"
     " AND (paused_until IS NULL OR paused_until <= ?) AND (held_until IS NULL OR held_until <= ?)"
     " AND (ready_at IS NULL OR ready_at > ?)",
+    "bigint",
 )
 """Endpoints that nothing holds and for which nothing waits that is due."""
 
@@ -107,7 +107,7 @@ class Handover:
         if not self.is_open or not takers:
             return offer
         at, until = to_milliseconds(now), to_milliseconds(offer.lease_until)
-        rows = UNTROUBLED.run(connection, [(endpoint.seq,) for endpoint in takers], tail=(at, at, at))
+        rows = UNTROUBLED.run_for(connection, [(endpoint.seq,) for endpoint in takers], tail=(at, at, at))
         for seq, version, max_in_flight, ready_at in rows:
             target = self._targets.find(seq, version)
             if target is None or not self._has_room(seq, max_in_flight, len(offer.targets)):

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, update
 
 from chartwire.clock import to_milliseconds
 from chartwire.formats import fhir_notifications
 from chartwire.model import message
 from chartwire.model.webhook import PROBES, DeliveryState, Endpoint, EventDraft, EventType, Outcome, PayloadVersion
 from chartwire.store import schema
-from chartwire.store.bulk import Bulk, Row
+from chartwire.store.bulk import Bulk, Insert, Row
 from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.database import Bell, lock_account, ring
 from chartwire.store.endpoints import endpoints_of, wants
@@ -25,21 +25,13 @@ from chartwire.store.handover import NOTHING_OFFERED, Offer, handover_of
 from chartwire.store.ring import IS_WAITING, wake
 from chartwire.store.vault import Purpose, Vault
 
-INSERT_EVENT = Bulk(
-    "INSERT INTO event"
-    " (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " RETURNING seq",
-)
+INSERT_EVENT = Insert(schema.event, "id account_id type payload_version query_id trace body size created_at expires_at")
 
-INSERT_SUBJECTS = Bulk("INSERT INTO event_subject (event_seq, patient_id) VALUES ", "(?, ?)")
+INSERT_SUBJECTS = Bulk("INSERT INTO event_subject (event_seq, patient_id) {rows}", "bigint text")
 
-INSERT_DELIVERIES = Bulk(
-    "INSERT INTO delivery"
-    " (event_seq, endpoint_seq, account_id, state, due_at, outcome, created_at, settled_at, lease, lease_until)"
-    " VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " RETURNING seq, endpoint_seq",
+INSERT_DELIVERIES = Insert(
+    schema.delivery,
+    "event_seq endpoint_seq account_id state due_at outcome created_at settled_at lease lease_until",
 )
 
 _EVENT = schema.event.c
@@ -91,11 +83,11 @@ def append_for(
     handover = handover_of(connection)
     offer = NOTHING_OFFERED if handover is None else handover.offer(connection, takers, now)
     rows = [_delivery_row(event_seq, endpoint, now, offer) for endpoint in takers]
-    written = _deliver(connection, rows, [each for each in takers if each.seq not in offer.targets], now)
+    seqs = _deliver(connection, rows, [each for each in takers if each.seq not in offer.targets], now)
     if handover is not None and offer.targets:
-        for seq, endpoint_seq in written:
-            if endpoint_seq in offer.targets:
-                handover.hand(connection, _handed(draft, sealed, seq, event_seq, endpoint_seq, now, offer))
+        for seq, endpoint in zip(seqs, takers, strict=True):
+            if endpoint.seq in offer.targets:
+                handover.hand(connection, _handed(draft, sealed, seq, event_seq, endpoint.seq, now, offer))
     return event_seq
 
 
@@ -112,25 +104,27 @@ def is_waiting(connection: Connection, endpoint: Endpoint) -> bool:
     return connection.execute(waiting).first() is not None
 
 
-def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> list[Row]:
-    """Write deliveries and wake those endpoints of them that have to be looked at; gives `seq` and `endpoint_seq`."""
-    written = INSERT_DELIVERIES.run(connection, rows)
+def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> Sequence[int]:
+    """Write deliveries and wake those endpoints of them that have to be looked at; returns their numbers."""
+    seqs = INSERT_DELIVERIES.number(connection, rows)
     reachable = [endpoint.seq for endpoint in waiting if endpoint.url is not None]
     if rows and reachable:
         wake(connection, reachable, now)
         ring(connection, Bell.DELIVERY)
-    return written
+    return seqs
+
+
+_LAST_CREATED = (
+    select(_EVENT.created_at)
+    .where(_EVENT.account_id == bindparam("account"), _EVENT.type == bindparam("type"))
+    .order_by(_EVENT.seq.desc())
+    .limit(1)
+)
 
 
 def last_created(connection: Connection, account_id: str, event_type: EventType) -> datetime | None:
     """When the newest event of a type was written."""
-    query = (
-        select(_EVENT.created_at)
-        .where(_EVENT.account_id == account_id, _EVENT.type == event_type)
-        .order_by(_EVENT.seq.desc())
-        .limit(1)
-    )
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_LAST_CREATED, {"account": account_id, "type": event_type}).scalar_one_or_none()
 
 
 def retry_failed(connection: Connection, account_id: str, now: datetime) -> int:
@@ -272,9 +266,9 @@ def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now:
         to_milliseconds(now),
         to_milliseconds(now + retention),
     )
-    ((event_seq,),) = INSERT_EVENT.run(connection, [row])
-    INSERT_SUBJECTS.run(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
-    return int(event_seq)
+    (event_seq,) = INSERT_EVENT.number(connection, [row])
+    INSERT_SUBJECTS.run_for(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
+    return event_seq
 
 
 def _delivery_row(event_seq: int, endpoint: Endpoint, now: datetime, offer: Offer) -> Row:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from chartwire.errors import IssueCode
 from chartwire.model.document import RemoteDocument, StepState
@@ -29,6 +29,11 @@ UNTAKEN_ORDERS = {
     "network": intake_step.c.network,
     "why": func.coalesce(intake_step.c.issue, ""),
 }
+
+_WITH_DIGEST = select(quarantined_document).where(
+    _HELD.patient_id == bindparam("patient"), _HELD.sha256 == bindparam("digest")
+)
+_RELEASED = select(quarantined_document).where(_HELD.release_query_id == bindparam("query"))
 
 
 def hold(connection: Connection, record: HeldDocument) -> None:
@@ -63,14 +68,13 @@ def find(connection: Connection, account_id: str, held_id: str) -> HeldDocument 
 
 def find_by_digest(connection: Connection, patient_id: str, sha256: str) -> HeldDocument | None:
     """What is known of these bytes as a patient's."""
-    query = select(quarantined_document).where(_HELD.patient_id == patient_id, _HELD.sha256 == sha256)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_WITH_DIGEST, {"patient": patient_id, "digest": sha256}).one_or_none()
     return None if row is None else _to_held(row)
 
 
 def find_released(connection: Connection, query_id: str) -> HeldDocument | None:
     """The document that a query is to take in, if it is such a query."""
-    row = connection.execute(select(quarantined_document).where(_HELD.release_query_id == query_id)).one_or_none()
+    row = connection.execute(_RELEASED, {"query": query_id}).one_or_none()
     return None if row is None else _to_held(row)
 
 

@@ -3,6 +3,8 @@
 A query has one network step per network; a network step that lists documents makes one intake step per document that
 is not held. A step is *claimed* under a lease and *settled* by whoever holds that lease; when a process dies, the
 lease runs out (or is released at the next start) and the step is claimed again. The step that ends last ends the query.
+
+Statements that every document goes through are constants: to build one takes SQLAlchemy longer than to run it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,10 +15,13 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Select,
     Table,
+    Update,
     and_,
+    bindparam,
     exists,
     func,
     literal_column,
@@ -46,6 +51,60 @@ LONGEST_WAIT = timedelta(minutes=5)
 
 _LEASE_CHARACTERS = 22
 
+
+def _is_waiting(table: Table) -> ColumnElement[bool]:
+    """Written as a literal: the partial indexes on due steps are not considered for a bound value."""
+    return table.c.state == literal_column("'waiting'")
+
+
+def _waits(table: Table) -> Select[int]:
+    """A step of a query that waits, if there is one; of ten thousand documents, one seek."""
+    return select(table.c.id).where(table.c.query_id == bindparam("query"), table.c.state == StepState.WAITING).limit(1)
+
+
+def _claimable(table: Table) -> Select[Any]:
+    steps = select(table).where(_is_waiting(table), table.c.network == bindparam("network"))
+    return steps.limit(bindparam("limit", type_=Integer)).with_for_update(
+        skip_locked=True
+    )  # SQLite has one writer and ignores this
+
+
+def _lease(table: Table) -> Update:
+    return update(table).where(table.c.id == bindparam("step")).values(attempts=table.c.attempts + 1)
+
+
+def _first_due(table: Table) -> Select[Any]:
+    """The first entry of the table's index of due steps."""
+    return select(func.min(table.c.due_at)).where(_is_waiting(table), table.c.network == bindparam("network"))
+
+
+WAITING_DOCUMENT = _waits(intake_step)
+
+DUE_NETWORK_STEPS = (
+    _claimable(network_step).where(network_step.c.due_at <= bindparam("now")).order_by(network_step.c.due_at)
+)
+"""The oldest due steps: one range of `ix_network_step_due`, in its order."""
+
+DUE_INTAKE_STEPS = (
+    _claimable(intake_step)
+    .where(literal_column("+intake_step.due_at", Moment) <= bindparam("now"))
+    .order_by(intake_step.c.turn, intake_step.c.due_at)
+)
+"""The due documents whose turn it is: the front of `ix_intake_step_turn`, in its order.
+
+The plus keeps `ix_intake_step_due` out of it, by which all that is due would be sorted for every claim.
+"""
+
+FIRST_DUE_NETWORK_STEP = _first_due(network_step)
+FIRST_DUE_INTAKE_STEP = _first_due(intake_step)
+
+_QUERY = select(document_query).where(document_query.c.id == bindparam("query"))
+_WAITING = (_waits(network_step), WAITING_DOCUMENT)
+_LEASE_NETWORK_STEP = _lease(network_step)
+_LEASE_INTAKE_STEP = _lease(intake_step)
+_SETTLE_INTAKE_STEP = update(intake_step).where(
+    intake_step.c.id == bindparam("step"), intake_step.c.lease == bindparam("held"), _is_waiting(intake_step)
+)
 
 # --- queries ----------------------------------------------------------------------------------------------------------
 
@@ -81,7 +140,7 @@ def start_query(connection: Connection, query: DocumentQuery, networks: Iterable
 
 def find_query(connection: Connection, query_id: str) -> DocumentQuery | None:
     """A query by its id, whosoever it is: for the engine, never for a customer's request."""
-    row = connection.execute(select(document_query).where(document_query.c.id == query_id)).one_or_none()
+    row = connection.execute(_QUERY, {"query": query_id}).one_or_none()
     return None if row is None else _query(row)
 
 
@@ -146,12 +205,7 @@ def end_query_if_over(connection: Connection, query_id: str, now: datetime) -> D
 
 
 def _is_anything_waiting(connection: Connection, query_id: str) -> bool:
-    return any(connection.execute(waiting_query(table, query_id)).first() for table in (network_step, intake_step))
-
-
-def waiting_query(table: Table, query_id: str) -> Select[Any]:
-    """A step of a query that waits, if there is one; of ten thousand documents, one seek."""
-    return select(table.c.id).where(table.c.query_id == query_id, table.c.state == StepState.WAITING).limit(1)
+    return any(connection.execute(waiting, {"query": query_id}).first() for waiting in _WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +254,18 @@ def claim_network_steps(
     due_by: datetime | None = None,
 ) -> list[NetworkStep]:
     """Take up to `limit` steps of one network that are due, or were by `due_by`, oldest first."""
-    due = due_network_steps(network, limit, due_by or now)
-    return [_claimed_network_step(row, lease) for row, lease in _claim(connection, network_step, due, now, lease_for)]
+    due = connection.execute(DUE_NETWORK_STEPS, {"network": network, "limit": limit, "now": due_by or now}).all()
+    leased = _claim(connection, due, _LEASE_NETWORK_STEP, now, lease_for)
+    return [_claimed_network_step(row, lease) for row, lease in leased]
 
 
 def claim_network_step(
     connection: Connection, network: str, query_id: str, now: datetime, lease_for: timedelta
 ) -> NetworkStep | None:
     """Take the step of one query at one network, if it is due and nobody has it."""
-    due = due_network_steps(network, 1, now).where(network_step.c.query_id == query_id)
-    for row, lease in _claim(connection, network_step, due, now, lease_for):
+    its_own = DUE_NETWORK_STEPS.where(network_step.c.query_id == query_id)
+    due = connection.execute(its_own, {"network": network, "limit": 1, "now": now}).all()
+    for row, lease in _claim(connection, due, _LEASE_NETWORK_STEP, now, lease_for):
         return _claimed_network_step(row, lease)
     return None
 
@@ -222,6 +278,7 @@ def claim_intake_steps(
     connection: Connection, network: str, limit: int, now: datetime, lease_for: timedelta
 ) -> list[IntakeStep]:
     """Take up to `limit` due documents of one network, as their turns come."""
+    due = connection.execute(DUE_INTAKE_STEPS, {"network": network, "limit": limit, "now": now}).all()
     return [
         IntakeStep(
             id=row.id,
@@ -234,68 +291,35 @@ def claim_intake_steps(
             lease=lease,
             failures=row.failures,
         )
-        for row, lease in _claim(connection, intake_step, due_intake_steps(network, limit, now), now, lease_for)
+        for row, lease in _claim(connection, due, _LEASE_INTAKE_STEP, now, lease_for)
     ]
 
 
-def due_network_steps(network: str, limit: int, now: datetime) -> Select[Any]:
-    """The oldest due steps: one range of `ix_network_step_due`, in its order."""
-    is_due = network_step.c.due_at <= now
-    return _claimable(network_step, network, is_due).order_by(network_step.c.due_at).limit(limit)
-
-
-def due_intake_steps(network: str, limit: int, now: datetime) -> Select[Any]:
-    """The due documents whose turn it is: the front of `ix_intake_step_turn`, in its order.
-
-    The plus keeps `ix_intake_step_due` out of it, by which all that is due would be sorted for every claim.
-    """
-    is_due = literal_column("+intake_step.due_at", Moment) <= now
-    return _claimable(intake_step, network, is_due).order_by(intake_step.c.turn, intake_step.c.due_at).limit(limit)
-
-
-def _claimable(table: Table, network: str, is_due: ColumnElement[bool]) -> Select[Any]:
-    steps = select(table).where(_is_waiting(table), table.c.network == network, is_due)
-    return steps.with_for_update(skip_locked=True)  # SQLite has one writer and ignores this
-
-
 def _claim(
-    connection: Connection, table: Table, due: Select[Any], now: datetime, lease_for: timedelta
+    connection: Connection, due: Sequence[Row[Any]], leasing: Update, now: datetime, lease_for: timedelta
 ) -> list[tuple[Row[Any], str]]:
-    claimed = []
-    for row in connection.execute(due).all():
-        lease = url_safe(_LEASE_CHARACTERS)
-        connection.execute(
-            update(table)
-            .where(table.c.id == row.id)
-            .values(
-                lease=lease,
-                lease_until=now + lease_for,
-                due_at=now + lease_for,  # what is held leaves the due range, and comes back if its holder vanishes
-                attempts=table.c.attempts + 1,
-            )
-        )
-        claimed.append((row, lease))
+    """Lease each: what is held leaves the due range, and comes back if its holder vanishes."""
+    claimed = [(row, url_safe(_LEASE_CHARACTERS)) for row in due]
+    until = now + lease_for
+    if claimed:
+        held = [{"step": row.id, "lease": lease, "lease_until": until, "due_at": until} for row, lease in claimed]
+        connection.execute(leasing, held)
     return claimed
 
 
 def next_network_step(connection: Connection, network: str) -> datetime | None:
     """When the network's next step becomes due, or the lease of a holder that may have vanished runs out."""
-    return _next_due(connection, network_step, network)
+    return _next_due(connection, FIRST_DUE_NETWORK_STEP, network)
 
 
 def next_intake_step(connection: Connection, network: str) -> datetime | None:
     """When the network's next document becomes due, or the lease of a holder that may have vanished runs out."""
-    return _next_due(connection, intake_step, network)
+    return _next_due(connection, FIRST_DUE_INTAKE_STEP, network)
 
 
-def _next_due(connection: Connection, table: Table, network: str) -> datetime | None:
-    due: datetime | None = connection.execute(next_due_query(table, network)).scalar_one()
+def _next_due(connection: Connection, first: Select[Any], network: str) -> datetime | None:
+    due: datetime | None = connection.execute(first, {"network": network}).scalar_one()
     return due
-
-
-def next_due_query(table: Table, network: str) -> Select[Any]:
-    """The first entry of the table's index of due steps."""
-    return select(func.min(table.c.due_at)).where(_is_waiting(table), table.c.network == network)
 
 
 def release_leases(connection: Connection, now: datetime) -> None:
@@ -334,11 +358,6 @@ def abandon_steps(connection: Connection, query_id: str, networks: Collection[st
             .where(table.c.query_id == query_id, _is_waiting(table), table.c.network.not_in(networks))
             .values(state=StepState.FAILED, issue=IssueCode.NOT_FOUND, lease=None, lease_until=None)
         )
-
-
-def _is_waiting(table: Table) -> ColumnElement[bool]:
-    """Written as a literal: the partial indexes on due steps are not considered for a bound value."""
-    return table.c.state == literal_column("'waiting'")
 
 
 # --- settling ---------------------------------------------------------------------------------------------------------
@@ -408,8 +427,8 @@ def settle_intake_step(
     document_id: str | None = None,
 ) -> bool:
     """End a claimed step. False if the lease is no longer ours: then nothing may follow from it."""
-    values = {"state": state, "issue": issue, "document_id": document_id}
-    return _release(connection, intake_step, intake_step.c.id == step.id, step.lease, values)
+    values = {"state": state, "issue": issue, "document_id": document_id, "lease": None, "lease_until": None}
+    return connection.execute(_SETTLE_INTAKE_STEP, {"step": step.id, "held": step.lease, **values}).rowcount == 1
 
 
 def postpone_network_step(

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, exists, func, insert, select, update
 
 from chartwire.errors import NotFoundError
 from chartwire.ids import new_id, url_safe
@@ -251,17 +251,21 @@ _FACILITY_IDS = (
 )
 
 
+_IS_PATIENT = and_(patient.c.account_id == bindparam("account"), patient.c.id == bindparam("patient"))
+_PATIENT = select(patient, _FACILITY_IDS).where(_IS_PATIENT)
+_OPTED_OUT = select(patient.c.opted_out).where(_IS_PATIENT)
+
+
 def get_patient(connection: Connection, account_id: str, patient_id: str) -> Patient | None:
     """A patient of the account."""
-    return next(
-        iter(select_patients(connection, [patient.c.account_id == account_id, patient.c.id == patient_id])), None
-    )
+    row = connection.execute(_PATIENT, {"account": account_id, "patient": patient_id}).one_or_none()
+    return None if row is None else _patient(row)
 
 
 def may_be_asked_about(connection: Connection, account_id: str, patient_id: str) -> bool:
     """Whether the account has the patient, and the patient has not opted out."""
-    own = select(patient.c.opted_out).where(patient.c.account_id == account_id, patient.c.id == patient_id)
-    return connection.execute(own).scalar_one_or_none() is False
+    own = {"account": account_id, "patient": patient_id}
+    return connection.execute(_OPTED_OUT, own).scalar_one_or_none() is False
 
 
 def insert_patient(connection: Connection, record: Patient) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, 
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.model.webhook import EndpointState
 from chartwire.store import schema
-from chartwire.store.bulk import Bulk, Row
+from chartwire.store.bulk import Bulk, Lookup, Row, Statement
 from chartwire.store.database import POSTGRESQL
 
 _ACCOUNT = schema.account.c
@@ -78,67 +78,64 @@ _LATEST = """
          ELSE ? END"""
 
 WAKE = Bulk(
-    f"UPDATE endpoint SET ready_at = {_LATEST} WHERE seq IN (",  # noqa: S608  all of it written here
-    "?",
-    f") AND state = 'enabled' AND url IS NOT NULL AND (ready_at IS NULL OR ready_at > {_LATEST})"
-    " RETURNING account_id, ready_at",
+    f"UPDATE endpoint SET ready_at = {_LATEST} WHERE seq IN {{rows}}"  # noqa: S608  all of it written here
+    f" AND state = 'enabled' AND url IS NOT NULL AND (ready_at IS NULL OR ready_at > {_LATEST}){_RETURNING}",
+    "bigint",
 )
 
-RELEASE = Bulk(
-    "UPDATE endpoint SET ready_at = CASE WHEN paused_until > ? THEN paused_until ELSE ? END, held_until = NULL"
-    " WHERE seq IN (",
-    "?",
-    ") AND state = 'enabled' AND url IS NOT NULL"
-    f" AND (ready_at IS NULL OR ready_at > CASE WHEN paused_until > ? THEN paused_until ELSE ? END){_RETURNING}",
-)
+_RELEASED = """
+    UPDATE endpoint SET ready_at = CASE WHEN paused_until > ? THEN paused_until ELSE ? END, held_until = NULL
+    WHERE seq IN {rows} AND state = 'enabled' AND url IS NOT NULL
+        AND (ready_at IS NULL OR ready_at > CASE WHEN paused_until > ? THEN paused_until ELSE ? END)"""
 
-FREE = Bulk(RELEASE.head, "?", f"{RELEASE.tail.removesuffix(_RETURNING)} AND held_until > ?{_RETURNING}")
+RELEASE = Bulk(f"{_RELEASED}{_RETURNING}", "bigint")
+
+FREE = Bulk(f"{_RELEASED} AND held_until > ?{_RETURNING}", "bigint")
 
 # Written even if it is early enough: on PostgreSQL whoever has the account now may be about to put it back.
 WAKE_ACCOUNT = Bulk(
-    "UPDATE account SET ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END WHERE id IN (", "?", ")"
+    "UPDATE account SET ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END WHERE id IN {rows}", "text"
 )
 
-SHARE = Bulk("SELECT seq FROM endpoint WHERE seq IN (", "?", ") ORDER BY seq /*pg FOR KEY SHARE*/")
+SHARE = Bulk("SELECT seq FROM endpoint WHERE seq IN {rows} ORDER BY seq /*pg FOR KEY SHARE*/", "bigint")
 
-READY_ACCOUNTS = Bulk(
-    "SELECT id FROM account WHERE ready_at <= ? ORDER BY ready_at LIMIT ? /*pg FOR NO KEY UPDATE SKIP LOCKED*/", ""
+READY_ACCOUNTS = Statement(
+    "SELECT id FROM account WHERE ready_at <= ? ORDER BY ready_at LIMIT ? /*pg FOR NO KEY UPDATE SKIP LOCKED*/"
 )
 
-READY_ENDPOINTS = Bulk(
-    "",
+READY_ENDPOINTS = Lookup(
     """SELECT * FROM (
         SELECT seq, account_id, version, state = 'enabled' AND url IS NOT NULL AS is_open, paused_until, breaker_waits,
             max_in_flight, rate_per_second, spent_until
-        FROM endpoint WHERE account_id = ? AND ready_at <= ? ORDER BY ready_at LIMIT ?
+        FROM endpoint WHERE account_id = {0} AND ready_at <= {1} ORDER BY ready_at LIMIT {2}
         /*pg FOR UPDATE SKIP LOCKED*/) AS ready""",
-    joint=" UNION ALL ",
+    "text bigint bigint",
 )
 
 _LANE = """SELECT * FROM (
     SELECT endpoint_seq, seq, again, due_at FROM delivery
-    WHERE endpoint_seq = ? AND again = {lane} AND state = 'waiting' ORDER BY due_at, seq LIMIT ?) AS {lane}_lane"""
+    WHERE endpoint_seq = {{0}} AND again = {lane} AND state = 'waiting' ORDER BY due_at, seq LIMIT {{1}})
+    AS {lane}_lane"""
 
-FIRST_WAITING = Bulk("", f"{_LANE.format(lane='false')} UNION ALL {_LANE.format(lane='true')}", joint=" UNION ALL ")
+FIRST_WAITING = Lookup(f"{_LANE.format(lane='false')} UNION ALL {_LANE.format(lane='true')}", "bigint bigint")
 
 TURN_ENDPOINTS = Bulk(
-    "WITH turn (seq, ready_at, held_until, spent_until) AS (VALUES ",
-    "(CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))",
-    ") UPDATE endpoint"
-    " SET ready_at = turn.ready_at, held_until = turn.held_until, spent_until = turn.spent_until"
-    " FROM turn WHERE endpoint.seq = turn.seq",
+    """WITH turn (seq, ready_at, held_until, spent_until) AS ({rows})
+    UPDATE endpoint SET ready_at = turn.ready_at, held_until = turn.held_until, spent_until = turn.spent_until
+    FROM turn WHERE endpoint.seq = turn.seq""",
+    "bigint bigint bigint bigint",
 )
 
-NEXT_READY = Bulk("SELECT min(ready_at) FROM account", "")
+NEXT_READY = Statement("SELECT min(ready_at) FROM account")
 
 _FIRST_READY = """(
     SELECT ready_at FROM endpoint
     WHERE account_id = account.id AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1)"""
 
 TURN_ACCOUNTS = Bulk(
-    f"UPDATE account SET ready_at = CASE WHEN {_FIRST_READY} < ? THEN ? ELSE {_FIRST_READY} END WHERE id IN (",  # noqa: S608  all of it written here
-    "?",
-    ")",
+    f"UPDATE account SET ready_at = CASE WHEN {_FIRST_READY} < ? THEN ? ELSE {_FIRST_READY} END"  # noqa: S608  all of it written here
+    " WHERE id IN {rows}",
+    "text",
 )
 
 
@@ -168,31 +165,31 @@ def release_all(connection: Connection, now: datetime) -> None:
 
 def ready_accounts(connection: Connection, limit: int, now: int) -> list[str]:
     """Accounts that may have work, the one that has waited longest first."""
-    return [row[0] for row in READY_ACCOUNTS.run(connection, [()], head=(now, limit))]
+    return [row[0] for row in READY_ACCOUNTS.run(connection, (now, limit))]
 
 
 def ready_endpoints(connection: Connection, account_ids: Sequence[str], limit: int, now: int) -> list[ReadyEndpoint]:
     """Endpoints of accounts that may have work, `limit` of each, the one that has waited longest first."""
-    rows = READY_ENDPOINTS.run(connection, [(account_id, now, limit) for account_id in account_ids])
+    rows = READY_ENDPOINTS.run_for(connection, [(account_id, now, limit) for account_id in account_ids])
     return [ReadyEndpoint._make(row) for row in rows]
 
 
 def first_waiting(connection: Connection, limits: Mapping[int, int]) -> list[Waiting]:
     """The first that wait for each endpoint: up to a limit of those never attempted, and of those that were."""
-    rows = FIRST_WAITING.run(connection, [(seq, limit, seq, limit) for seq, limit in limits.items()])
+    rows = FIRST_WAITING.run_for(connection, list(limits.items()))
     return [Waiting._make(row) for row in rows]
 
 
 def turn(connection: Connection, turns: Sequence[Turn], account_ids: Sequence[str], now: int) -> None:
     """Put endpoints that have had their turn, and their accounts, where they belong now."""
     rows = [(each.endpoint_seq, each.ready_at, each.held_until, each.spent_until) for each in turns]
-    TURN_ENDPOINTS.run(connection, rows)
-    TURN_ACCOUNTS.run(connection, [(account_id,) for account_id in account_ids], head=(now, now))
+    TURN_ENDPOINTS.run_for(connection, rows)
+    TURN_ACCOUNTS.run_for(connection, [(account_id,) for account_id in account_ids], head=(now, now))
 
 
 def next_ready(connection: Connection) -> datetime | None:
     """When there is work next."""
-    ((first,),) = NEXT_READY.run(connection, [()])
+    ((first,),) = NEXT_READY.run(connection)
     return None if first is None else from_milliseconds(first)
 
 
@@ -223,9 +220,9 @@ def _advance(connection: Connection, statement: Bulk, endpoint_seqs: Sequence[in
     """Bring `ready_at` forward, and that of the accounts with it; what is early enough is not written."""
     rows = [(seq,) for seq in endpoint_seqs]
     if is_shared(connection):  # wait for whoever walks the ring there, and let nobody do so before this unit has ended
-        SHARE.run(connection, rows)
+        SHARE.run_for(connection, rows)
     earliest: dict[str, int] = {}
-    for account_id, ready_at in statement.run(connection, rows, head=head, tail=tail):
+    for account_id, ready_at in statement.run_for(connection, rows, head=head, tail=tail):
         earliest[account_id] = min(ready_at, earliest.get(account_id, ready_at))
     for account_id, ready_at in sorted(earliest.items()):
-        WAKE_ACCOUNT.run(connection, [(account_id,)], head=(ready_at, ready_at))
+        WAKE_ACCOUNT.run_for(connection, [(account_id,)], head=(ready_at, ready_at))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from chartwire.model.document import Document, DocumentStatus, RemoteDocument
 from chartwire.store import documents
@@ -39,12 +39,20 @@ def find_listed(
     return {key: by_identifier[identifier] for key, identifier in named.items()} | by_key
 
 
+_INSERT = document_source.insert()
+_UPDATE = update(document_source).where(
+    document_source.c.patient_id == bindparam("patient"),
+    document_source.c.network == bindparam("from"),
+    document_source.c.remote_key == bindparam("key"),
+)
+
+
 def add_source(connection: Connection, patient_id: str, network: str, remote_key: str, document_id: str) -> None:
     """Remember that a network's entry is this document, whatever it was before."""
-    key = {"patient_id": patient_id, "network": network, "remote_key": remote_key}
-    same = [document_source.c[name] == value for name, value in key.items()]
-    if connection.execute(update(document_source).where(*same).values(document_id=document_id)).rowcount == 0:
-        connection.execute(document_source.insert().values(**key, document_id=document_id))
+    same = {"patient": patient_id, "from": network, "key": remote_key}
+    if connection.execute(_UPDATE, {**same, "document_id": document_id}).rowcount == 0:
+        key = {"patient_id": patient_id, "network": network, "remote_key": remote_key}
+        connection.execute(_INSERT, {**key, "document_id": document_id})
 
 
 def acknowledge(connection: Connection, patient_id: str, network: str, remote: RemoteDocument, held: Held) -> None:

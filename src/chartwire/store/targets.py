@@ -26,9 +26,12 @@ _MANY = 10_000
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """Where an endpoint's messages go now, and what signs them; the current key is first."""
+    """Where an endpoint's messages go now, and what signs them; the current key is first.
+
+    It equals nothing but itself, so that what is prepared for it is found again.
+    """
 
     endpoint: Endpoint
     keys: tuple[SigningKey, ...]

@@ -62,20 +62,20 @@ class _Seals:
         self.name = key.name
         self.since = key.since
         self.keys = {purpose: _derive(key.secret, purpose) for purpose in Purpose}
-        self._ciphers = {purpose: AESGCM(derived) for purpose, derived in self.keys.items()}
+        self._ciphers = {purpose: (AESGCM(derived), purpose.encode()) for purpose, derived in self.keys.items()}
 
     def seal(self, purpose: Purpose, plain: bytes) -> bytes:
         """The key's name, a nonce (12 bytes), ciphertext, tag (16 bytes)."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return self.name + nonce + self._ciphers[purpose].encrypt(nonce, plain, purpose.encode())
+        cipher, label = self._ciphers[purpose]
+        return self.name + nonce + cipher.encrypt(nonce, plain, label)
 
     def open(self, purpose: Purpose, sealed: bytes) -> bytes | None:
-        """The inverse of `seal`; None if that was altered, or sealed by another."""
-        if not sealed.startswith(self.name):
-            return None
+        """The inverse of `seal`, of what begins with this name; None if that was altered, or sealed by another."""
+        cipher, label = self._ciphers[purpose]
         start = len(self.name) + NONCE_BYTES
         try:
-            return self._ciphers[purpose].decrypt(sealed[start - NONCE_BYTES : start], sealed[start:], purpose.encode())
+            return cipher.decrypt(sealed[start - NONCE_BYTES : start], sealed[start:], label)
         except (InvalidTag, ValueError):
             return None
 
@@ -116,9 +116,9 @@ class Vault:
 
     def open(self, purpose: Purpose, sealed: bytes) -> bytes:
         """The inverse of `seal`; raises `SealBrokenError`."""
-        named, unnamed = self._held.get(bytes(sealed[:NAME_BYTES])), self._held.get(b"")
-        for each in (named, unnamed):  # a nonce may begin as a name does
-            if each is not None and (plain := each.open(purpose, sealed)) is not None:
+        for name in (bytes(sealed[:NAME_BYTES]), b""):  # a nonce may begin as a name does
+            held = self._held.get(name)
+            if held is not None and (plain := held.open(purpose, sealed)) is not None:
                 return plain
         raise SealBrokenError
 

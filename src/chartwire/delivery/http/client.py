@@ -2,16 +2,16 @@
 
 import asyncio
 import ssl
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 from chartwire.addresses import IPNetwork
 from chartwire.delivery.egress import PostAnswer, PostRequest
 from chartwire.delivery.http.connecting import Connector, Laps
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import Destination, parse_destination
+from chartwire.delivery.http.destination import Place, header_lines, prepare
 from chartwire.delivery.http.line import Answered, Lines, Posting
-from chartwire.delivery.http.pool import ConnectionPool, PoolKey
+from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.proxy import Proxy
 from chartwire.delivery.http.reasons import reason_of
 from chartwire.delivery.http.resolution import Resolver, SystemResolver
@@ -53,7 +53,7 @@ class HttpEgress:
         self._pool = ConnectionPool(_IDLE_PER_IN_FLIGHT * limit, limit)
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._in_use: Counter[PoolKey] = Counter()
+        self._in_use: defaultdict[Place, int] = defaultdict(int)
         self._lines = Lines(self._loop, self._open_for)
         self._tick: asyncio.TimerHandle | None = None
 
@@ -66,16 +66,17 @@ class HttpEgress:
         """See `Egress.send`."""
         deadline = self._loop.time() + request.deadline
         try:
-            destination = parse_destination(request.url)
-            message = _message(destination, request)
+            place, head = prepare(request.recipient)
+            lines = header_lines(request.headers)
         except (ForbiddenAddressError, ValueError) as error:
             answered(PostAnswer(failure=reason_of(error)), UNTIMED)
             return
-        posting = Posting((destination.origin, request.tls), message, deadline, answered)
-        connection = self._pool.take(posting.key)
+        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, lines, len(request.body), request.body)
+        posting = Posting(place, message, deadline, answered)
+        connection = self._pool.take(posting.place)
         if connection is not None:
             self._exchange(posting, connection)
-        elif posting.key in self._in_use:
+        elif posting.place in self._in_use:
             self._lines.stand(posting)
         else:
             self._open_for(posting)
@@ -111,17 +112,17 @@ class HttpEgress:
 
     def _exchange(self, posting: Posting, connection: Connection, laps: Laps | None = None) -> None:
         """`laps` are those of opening the connection, unless it stood already."""
-        key, message, deadline, answered = posting
-        self._in_use[key] += 1
+        place, message, deadline, answered = posting
+        self._in_use[place] += 1
 
         def finish(answer: PostAnswer) -> None:
             timing = _timing(laps, connection.first_byte)  # before the next request on it begins
-            self._end_use(key)
-            following = self._lines.next(key)
+            self._end_use(place)
+            following = self._lines.next(place)
             if following is not None:
                 self._go_on(following, connection)
             elif connection.is_open:
-                self._pool.give(key, connection, self._loop.time())
+                self._pool.give(place, connection, self._loop.time())
             answered(answer, timing)
 
         connection.exchange(message, deadline, finish)
@@ -134,7 +135,7 @@ class HttpEgress:
             self._open_for(posting)
 
     def _open_for(self, posting: Posting) -> None:
-        self._in_use[posting.key] += 1
+        self._in_use[posting.place] += 1
         opening = self._loop.create_task(self._open_and_exchange(posting))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
@@ -142,24 +143,24 @@ class HttpEgress:
     async def _open_and_exchange(self, posting: Posting) -> None:
         laps = Laps()
         try:
-            connection = await self._connect(posting.key, posting.deadline, laps)
+            connection = await self._connect(posting.place, posting.deadline, laps)
         except (ForbiddenAddressError, OSError, ValueError) as error:
-            self._end_use(posting.key)
-            if posting.key not in self._in_use and (following := self._lines.next(posting.key)) is not None:
+            self._end_use(posting.place)
+            if posting.place not in self._in_use and (following := self._lines.next(posting.place)) is not None:
                 self._open_for(following)
             posting.answered(PostAnswer(failure=reason_of(error)), _timing(laps, None))
         else:
-            self._end_use(posting.key)
+            self._end_use(posting.place)
             self._exchange(posting, connection, laps)
 
-    def _end_use(self, key: PoolKey) -> None:
-        self._in_use[key] -= 1
-        if not self._in_use[key]:
-            del self._in_use[key]
+    def _end_use(self, place: Place) -> None:
+        self._in_use[place] -= 1
+        if not self._in_use[place]:
+            del self._in_use[place]
 
-    async def _connect(self, key: PoolKey, deadline: float, laps: Laps) -> Connection:
+    async def _connect(self, place: Place, deadline: float, laps: Laps) -> Connection:
         async with asyncio.timeout_at(deadline):
-            connection = await self._connector.connect(*key, laps)
+            connection = await self._connector.connect(place.origin, place.profile, laps)
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         if self._tick is None:
@@ -177,21 +178,5 @@ class HttpEgress:
 
 def _timing(laps: Laps | None, first_byte: int | None) -> Timing:
     if laps is None:
-        return Timing(True, first_byte=first_byte)
+        return Timing(True, None, None, None, first_byte)
     return Timing(False, laps.dns, laps.connect, laps.tls, first_byte)
-
-
-def _message(destination: Destination, request: PostRequest) -> bytes:
-    """A request as it is sent; raises `ValueError` for a header that cannot be sent as one line."""
-    body = request.body
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (destination.head, _lines(request.headers), len(body), body)
-
-
-def _lines(headers: Mapping[str, str]) -> bytes:
-    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
-    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
-        raise ValueError("a header holds a line break")
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError("a header holds what HTTP cannot say") from None

@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands, TLS included."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own does not inherit from it
+        self._transport.set_write_buffer_limits(high=0)  # else uvloop writes when all that is due has been prepared
         self._poll = select.poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 

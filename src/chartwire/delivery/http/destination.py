@@ -1,6 +1,7 @@
-"""What a URL says: where to connect, and the bytes that every request to it begins with."""
+"""Where to connect, and the bytes that every request to a recipient begins with."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -8,30 +9,66 @@ from typing import NamedTuple
 from yarl import URL
 
 from chartwire import __version__
+from chartwire.delivery.egress import Recipient
 from chartwire.errors import ForbiddenAddressError
+from chartwire.tls import TlsProfile
 
-_MANY = 4096  # endpoints whose URLs are kept parsed
+_MANY = 4096  # recipients that are kept prepared
 
 
 class Origin(NamedTuple):
-    """Whom a connection is to; a tuple, because each post looks one up. `host` is a name or spells an address."""
+    """Whom a URL names. `host` is a name or spells an address."""
 
     host: str
     port: int
     encrypted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A URL, taken apart. `head` is the request line and the headers that are the same for every message."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """What a connection leads to: an origin under one TLS profile.
+
+    A post looks it up many times, so it equals nothing but itself: `prepare` gives the same one to all who go there.
+    """
 
     origin: Origin
+    profile: TlsProfile | None = None
+
+
+class Destination(NamedTuple):
+    """A recipient, prepared. `head` is the request line and the headers that are the same for every message."""
+
+    place: Place
     head: bytes
 
 
 @lru_cache(maxsize=_MANY)
-def parse_destination(url: str) -> Destination:
-    """Take an http(s) URL apart; raises `ForbiddenAddressError` for anything else: nothing is connected to."""
+def prepare(recipient: Recipient) -> Destination:
+    """Raises `ForbiddenAddressError` for a URL that nothing is posted to, and `ValueError` as `header_lines` does."""
+    origin, head = parse_destination(recipient.url)
+    return Destination(_place(origin, recipient.tls), head + header_lines(recipient.headers))
+
+
+_place = lru_cache(maxsize=_MANY)(Place)
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Each header on a line of its own, after the end of the one before; raises `ValueError` if one is not a line."""
+    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ValueError("a header holds a line break")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("a header holds what HTTP cannot say") from None
+
+
+@lru_cache(maxsize=_MANY)
+def parse_destination(url: str) -> tuple[Origin, bytes]:
+    """Take an http(s) URL apart: its origin, and how requests to it begin.
+
+    Raises `ForbiddenAddressError` for anything else: nothing is connected to.
+    """
     try:
         parts = URL(url)
     except ValueError:
@@ -42,7 +79,7 @@ def parse_destination(url: str) -> Destination:
     if re.search(r"[^!-~]", host + parts.raw_path_qs) is not None:  # nothing may end the request line early
         raise ForbiddenAddressError
     origin = Origin(host.lower().removesuffix("."), port, parts.scheme == "https")
-    return Destination(origin, _head(parts))
+    return origin, _head(parts)
 
 
 def _head(parts: URL) -> bytes:

@@ -3,31 +3,27 @@
 from collections import OrderedDict
 
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import Origin
-from chartwire.tls import TlsProfile
-
-PoolKey = tuple[Origin, TlsProfile | None]
-"""A connection carries requests of one origin under one TLS profile alone."""
+from chartwire.delivery.http.destination import Place
 
 _IDLE_SECONDS = 30.0
 
 
 class ConnectionPool:
-    """Idle connections, bounded in number, per key and in all, and in the time they may idle.
+    """Idle connections, bounded in number, per place and in all, and in the time they may idle.
 
-    Of one key the connection used last is taken first, so that what is too much grows old and is closed. When there
-    are too many in all, the key that was used longest ago gives up its oldest.
+    Of one place the connection used last is taken first, so that what is too much grows old and is closed. When there
+    are too many in all, the place that was used longest ago gives up its oldest.
     """
 
-    def __init__(self, limit: int, limit_per_key: int) -> None:
+    def __init__(self, limit: int, limit_per_place: int) -> None:
         self._limit = limit
-        self._limit_per_key = limit_per_key
+        self._limit_per_place = limit_per_place
         self._count = 0
-        self._idle: OrderedDict[PoolKey, list[Connection]] = OrderedDict()
+        self._idle: OrderedDict[Place, list[Connection]] = OrderedDict()
 
-    def take(self, key: PoolKey) -> Connection | None:
+    def take(self, place: Place) -> Connection | None:
         """A connection that can carry a request now, if there is one."""
-        idle = self._idle.get(key)
+        idle = self._idle.get(place)
         while idle:
             connection = idle.pop()
             self._count -= 1
@@ -36,28 +32,28 @@ class ConnectionPool:
             connection.abort()
         return None
 
-    def give(self, key: PoolKey, connection: Connection, now: float) -> None:
+    def give(self, place: Place, connection: Connection, now: float) -> None:
         """Keep a connection for later. `now` is the event loop's time."""
         connection.idle_since = now
-        idle = self._idle.get(key)
+        idle = self._idle.get(place)
         if idle is None:
-            idle = self._idle[key] = []
+            idle = self._idle[place] = []
         else:
-            self._idle.move_to_end(key)
+            self._idle.move_to_end(place)
         idle.append(connection)
         self._count += 1
-        if len(idle) > self._limit_per_key:
+        if len(idle) > self._limit_per_place:
             self._close_oldest(idle)
         if self._count > self._limit:
             self._make_room()
 
     def close_aged(self, now: float) -> None:
         """Close what has idled for too long."""
-        for key, idle in list(self._idle.items()):
+        for place, idle in list(self._idle.items()):
             while idle and idle[0].idle_since <= now - _IDLE_SECONDS:
                 self._close_oldest(idle)
             if not idle:
-                del self._idle[key]
+                del self._idle[place]
 
     def _make_room(self) -> None:
         while not (idle := next(iter(self._idle.values()))):
