@@ -10,13 +10,13 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, text
 from tests.support.forgetting import DAY, KEPT, count, deliver, events, upkeep
-from tests.support.gate import Gate
-from tests.support.outbox_store import NOW, Store, good, open_store
+from tests.support.gate import Gate, until_one_waits_for_a_lock
+from tests.support.outbox_store import NOW, RETENTION, VAULT, Store, draft_for, good, open_store
 from tests.support.postgres import shared_server
 
-from chartwire.store import forgetting, ranges, rows
+from chartwire.store import forgetting, outbox, ranges, rows
 from chartwire.store.migrate import _config, upgrade
-from chartwire.store.postgres import run_alone
+from chartwire.store.postgres import PostgresDatabase, run_alone
 
 pytestmark = pytest.mark.cluster
 
@@ -138,7 +138,31 @@ async def test_nothing_is_lost_while_ranges_come_and_go_under_load(tmp_path: Pat
         assert await count(one, "audit") >= len(written) - left
 
 
-async def test_a_range_that_somebody_reads_goes_another_time(store: Store, tmp_path: Path) -> None:
+async def test_a_range_is_made_beside_a_transaction_that_writes(store: Store, tmp_path: Path) -> None:
+    """It would wait, and all others behind it, if it wanted anything that writers lock."""
+    endpoint, gate = await store.add_endpoint(), Gate()
+    await deliver(store, endpoint, NOW)
+    late = NOW + SHARE + DAY
+
+    def write_slowly(connection: Connection) -> None:
+        outbox.append_for(connection, VAULT, draft_for(endpoint), [endpoint], late, RETENTION)
+        gate.wait(connection)
+
+    async with open_store(tmp_path) as writer:
+        writing = asyncio.create_task(writer.database.write(write_slowly))
+        await gate.reached.wait()
+        assert await store.database.write(lambda it: forgetting.forget_history(it, KEPT, late))
+        assert await known(store) == [0, 1]
+        assert not writing.done()
+        gate.opened.set()
+        await writing
+    assert await count(store, "event") == 2
+
+
+async def test_a_range_that_somebody_reads_goes_another_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_TRIES", 3)
     endpoint = await store.add_endpoint()
     await deliver(store, endpoint, NOW)
     await upkeep(store, NOW, NOW + KEPT / 2)
@@ -234,6 +258,25 @@ def test_the_tables_of_before_become_the_first_range(old_url: str) -> None:
     assert upgrade(old_url) == ["0014", "0015"]
     assert run_alone(old_url, in_first_range(files_and_rows)) == before
     assert run_alone(old_url, add_one) == (101, 101, 101)
+
+
+async def test_the_step_is_made_beside_those_who_work(old_url: str) -> None:
+    """They have locks in another order than the step changes the tables: whoever waited would wait for ever."""
+    database, gate = PostgresDatabase(old_url, lambda _: None), Gate()
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("LOCK TABLE attempt IN ROW EXCLUSIVE MODE"))
+        gate.wait(connection)
+        connection.execute(text("LOCK TABLE event IN ROW EXCLUSIVE MODE"))
+
+    working = asyncio.create_task(database.write(work))
+    await gate.reached.wait()
+    upgrading = asyncio.create_task(asyncio.to_thread(upgrade, old_url))
+    await until_one_waits_for_a_lock(database)
+    gate.opened.set()
+    await working
+    assert await upgrading == ["0014", "0015"]
+    await database.close()
 
 
 ADD = """

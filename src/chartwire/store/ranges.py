@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chartwire.store import schema
 from chartwire.store.database import POSTGRESQL, lock
+from chartwire.telemetry import get_logger
 
 WIDTH = 2**40
 
@@ -28,13 +29,18 @@ _COUNTED = ("delivery", "event")  # in the order in which their sequences jump
 _SHARES = 6
 """A range has this part of the time that history is kept, which leaves at most eight: claims look into each."""
 
-_LOCK_TIMEOUT = "200ms"
-"""Whoever wants the tables waits behind us as long as we wait for those who have them."""
+_LOCK_TIMEOUT = "20ms"
+"""Whoever wants the tables waits behind us as long as we wait for those who have them, and then they are all there at
+once: so it is tried for a short time, and often."""
+_TRIES = 50
+_PAUSE = text("SELECT pg_sleep(random() / 5)")
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _EVENT = schema.event.c
 _DELIVERY = schema.delivery.c
+
+log = get_logger()
 
 
 def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bool:
@@ -110,19 +116,22 @@ def _may_go(connection: Connection, number: int, before: datetime, now: datetime
 
 
 def _at_once(connection: Connection, change: Callable[[], bool]) -> bool:
-    """Change tables if nobody is in the way for long; else nothing is done."""
+    """Change tables in a moment in which nobody is in the way; if there is none, nothing is done."""
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    try:
-        with connection.begin_nested():
-            return change()
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-            raise
-        return False
+    for _ in range(_TRIES):
+        try:
+            with connection.begin_nested():
+                return change()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+        connection.execute(_PAUSE)
+    log.warning("a range of history could not be made or dropped: its tables are never free", tries=_TRIES)
+    return False
 
 
 def _make(connection: Connection, number: int, pattern: int) -> bool:
-    """Make a range like another; True. To attach a table stops nobody for longer than foreign keys take to be made."""
+    """Make a range like another; True. To attach a table without foreign keys stops nobody."""
     for table in _DIVIDED:
         connection.execute(text(f"CREATE TABLE {table}_{number} (LIKE {table}_{pattern} INCLUDING ALL)"))
     bounds = f"FROM ({number * WIDTH}) TO ({(number + 1) * WIDTH})"

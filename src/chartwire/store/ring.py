@@ -10,8 +10,8 @@ served goes to the ring's end. A `ready_at` may be too early, which costs a look
 due calls `wake` or `release`, who has looked calls `turn`. Inside here and `store.claims` times are milliseconds.
 
 On PostgreSQL many look at once. Who walks the ring takes the locks of the rows that it moves, and passes over what
-another has locked; so it waits for nobody. Who makes work due shares a lock on the endpoint until its commit, as an
-insert's foreign key does already, so that no `turn` puts an endpoint back that has not seen that work.
+another has locked; so it waits for nobody. Who makes work due shares a lock on the endpoint until its commit, so that
+no `turn` puts an endpoint back that has not seen that work.
 """
 
 from collections.abc import Mapping, Sequence

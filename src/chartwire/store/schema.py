@@ -86,9 +86,10 @@ def _for_sqlite(constraint: Constraint) -> Constraint:
     return constraint.ddl_if(dialect="sqlite")
 
 
-def _owner(column: str, target: str) -> Constraint:
-    """What a row goes with. On PostgreSQL they go by whole tables, which nothing may refer to."""
-    return _for_sqlite(ForeignKeyConstraint([column], [target], ondelete="CASCADE"))
+def _refers(column: str, target: str, *, ondelete: str | None = None) -> Constraint:
+    """What a row of the history refers to. On PostgreSQL rows go by whole tables, which nothing may refer to, and which
+    could not be made beside work if they referred to what that work locks."""
+    return _for_sqlite(ForeignKeyConstraint([column], [target], ondelete=ondelete))
 
 
 def _for_postgres(index: Index) -> Index:
@@ -496,7 +497,7 @@ event = Table(
     metadata,
     _serial("seq"),
     Column("id", String(64), nullable=False),  # webhook-id and meta.messageId
-    _account(),
+    Column("account_id", String(64), nullable=False),
     Column("type", String(64), nullable=False),
     Column("payload_version", String(16), nullable=False),
     Column("query_id", String(64)),
@@ -505,6 +506,7 @@ event = Table(
     Column("size", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
+    _refers("account_id", "account.id"),
     _for_sqlite(UniqueConstraint("id")),
     Index(None, "account_id", "seq"),
     _partial("ix_event_expires", "body IS NOT NULL", "expires_at"),
@@ -517,7 +519,7 @@ event_subject = Table(
     metadata,
     Column("event_seq", Serial, primary_key=True, autoincrement=False),
     Column("patient_id", String(64), primary_key=True),
-    _owner("event_seq", "event.seq"),
+    _refers("event_seq", "event.seq", ondelete="CASCADE"),
     Index(None, "patient_id"),
     postgresql_partition_by="RANGE (event_seq)",
 )
@@ -539,8 +541,8 @@ delivery = Table(
     metadata,
     _serial("seq"),
     Column("event_seq", Serial, nullable=False),
-    Column("endpoint_seq", ForeignKey("endpoint.seq", ondelete="CASCADE"), nullable=False),
-    _account(),
+    Column("endpoint_seq", Serial, nullable=False),
+    Column("account_id", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # waiting, delivered, failed, dropped
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # since the schedule last began
     Column("again", Boolean, nullable=False, server_default=text("false")),  # attempted before: does not hold up news
@@ -552,7 +554,9 @@ delivery = Table(
     Column("created_at", Moment, nullable=False),
     Column("settled_at", Moment),
     _for_sqlite(UniqueConstraint("event_seq", "endpoint_seq")),
-    _owner("event_seq", "event.seq"),
+    _refers("endpoint_seq", "endpoint.seq", ondelete="CASCADE"),
+    _refers("account_id", "account.id"),
+    _refers("event_seq", "event.seq", ondelete="CASCADE"),
     _partial("ix_delivery_due", "state = 'waiting'", "endpoint_seq", "again", "due_at"),
     # What is in flight, where several processes serve; one that is alone knows.
     _for_postgres(_partial("ix_delivery_leased", "lease IS NOT NULL", "endpoint_seq", "lease_until")),
@@ -607,7 +611,7 @@ attempt = Table(
     Column("connect_us", Integer),
     Column("tls_us", Integer),
     Column("first_byte_us", Integer),
-    _owner("delivery_seq", "delivery.seq"),
+    _refers("delivery_seq", "delivery.seq", ondelete="CASCADE"),
     Index(None, "delivery_seq"),
     postgresql_partition_by="RANGE (delivery_seq)",
 )

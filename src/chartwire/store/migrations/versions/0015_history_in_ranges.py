@@ -44,17 +44,12 @@ def _divide(table: str, *, by: str, counts: str | None = None) -> None:
 
 def _complete_event() -> None:
     op.create_primary_key("pk_event", "event", ["seq"])
-    op.create_foreign_key("fk_event_account_id_account", "event", "account", ["account_id"], ["id"])
     op.create_index("ix_event_account_id_seq", "event", ["account_id", "seq"])
     op.create_index("ix_event_expires", "event", ["expires_at"], postgresql_where=sa.text("body IS NOT NULL"))
 
 
 def _complete_delivery() -> None:
     op.create_primary_key("pk_delivery", "delivery", ["seq"])
-    op.create_foreign_key("fk_delivery_account_id_account", "delivery", "account", ["account_id"], ["id"])
-    op.create_foreign_key(
-        "fk_delivery_endpoint_seq_endpoint", "delivery", "endpoint", ["endpoint_seq"], ["seq"], ondelete="CASCADE"
-    )
     waiting, leased = sa.text("state = 'waiting'"), sa.text("lease IS NOT NULL")
     op.create_index("ix_delivery_due", "delivery", ["endpoint_seq", "again", "due_at"], postgresql_where=waiting)
     op.create_index("ix_delivery_leased", "delivery", ["endpoint_seq", "lease_until"], postgresql_where=leased)
