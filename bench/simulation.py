@@ -23,7 +23,7 @@ _PLACES = 256  # deliveries under way in a process (`webhook_concurrency`)
 _ENOUGH = 64  # that have ended, and the next cycle begins (`delivery/dispatcher.py`)
 _GATHER_SECONDS = 0.005  # or so long after the first has
 _POLL_SECONDS = 1.0
-_STATEMENTS_OF_A_CYCLE = 15
+_STATEMENTS_OF_A_CYCLE = 8
 _POSTING = 0.6  # of a process's CPU is posting, the rest is statements; from 0.4 to 0.8 rates are the same
 _CLUMP = 16  # deliveries that are simulated as one
 

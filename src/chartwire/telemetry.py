@@ -97,7 +97,7 @@ class _ToldGauge(Gauge):
 
 
 class Durations(Collector):
-    """A histogram of seconds that is told many at once: one by one they are a fortieth of what a delivery costs."""
+    """A histogram of seconds that is told many at once: one by one each costs two microseconds."""
 
     def __init__(
         self,
