@@ -208,6 +208,13 @@ async def test_rows_from_elsewhere_get_ranges_and_numbers_go_on_after_them(store
                 rows.write_lines(connection, table, lines[table.name])
             rows.go_on_counting(connection)
 
+        def fill_in_vain(connection: Connection) -> None:
+            fill(connection)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await target.database.write(fill_in_vain)
+        assert await numbers(target) == (1, 1)
         await target.database.write(fill)
         assert await events(target) == await events(store)
         assert await ranges_of(target, "event", "seq") == await ranges_of(store, "event", "seq")
@@ -217,6 +224,12 @@ async def test_rows_from_elsewhere_get_ranges_and_numbers_go_on_after_them(store
         assert after > newest
         await upkeep(target, NOW + 20 * SHARE, NOW + 20 * SHARE)
         assert (await known(target))[0] > (await known(store))[0]
+
+
+async def numbers(store: Store) -> tuple[int, ...]:
+    """Where the numbers of deliveries and events are. They must not be in a range that is not there."""
+    found = await store.rows("SELECT d.last_value, e.last_value FROM delivery_seq_seq AS d, event_seq_seq AS e")
+    return tuple(found[0])
 
 
 # --- an installation that was there before ----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.errors import StoreError
 from chartwire.store.database import POSTGRESQL
-from chartwire.store.ranges import begin, make_room
+from chartwire.store.ranges import WIDTH, known_ranges, make_room
 from chartwire.store.schema import Moment, data_key, delivery, event, metadata, schema_floor
 
 _BATCH = 500
@@ -136,19 +136,21 @@ def clear_data_keys(connection: Connection) -> None:
 
 
 def go_on_counting(connection: Connection) -> None:
-    """Let numbers that the database gives out begin after those that are there. SQLite does so by itself."""
+    """Let numbers that the database gives out begin after those that are there. SQLite does so by itself.
+
+    `setval` would outlast a rollback, and with it numbers in ranges that were never made.
+    """
     if connection.dialect.name != POSTGRESQL:
         return
+    begins = known_ranges(connection)[-1] * WIDTH
     for table in tables():
         for column in table.primary_key.columns:
             if column.autoincrement is True and isinstance(column.type, Integer):
-                connection.execute(
-                    text(
-                        f"SELECT setval(pg_get_serial_sequence('{table.name}', '{column.name}'), max({column.name}))"  # noqa: S608  our own names
-                        f" FROM {table.name} HAVING max({column.name}) IS NOT NULL"
-                    )
-                )
-    begin(connection)
+                name = select(func.pg_get_serial_sequence(table.name, column.name))
+                sequence = connection.execute(name).scalar_one()
+                last = connection.execute(select(func.coalesce(func.max(column), 0))).scalar_one()
+                number = max(last + 1, begins if table in {event, delivery} else 1)
+                connection.execute(text(f"ALTER SEQUENCE {sequence} RESTART WITH {number}"))
 
 
 def _writer(column: Column[Any]) -> Callable[[Any], Any]:
