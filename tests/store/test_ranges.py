@@ -226,6 +226,28 @@ async def test_rows_from_elsewhere_get_ranges_and_numbers_go_on_after_them(store
         assert (await known(target))[0] > (await known(store))[0]
 
 
+async def test_deliveries_in_a_later_range_than_their_event_go_with_it(store: Store) -> None:
+    """An event may be written before the jump of its number, and its delivery after that of its own."""
+    endpoint = await store.add_endpoint()
+    gone = await deliver(store, endpoint, NOW)
+    await store.database.write(lambda it: ranges.make_room(it, [ranges.WIDTH]))
+    (event_seq,) = (await store.rows("SELECT max(seq) FROM event"))[0]
+    jump = text(f"SELECT setval('delivery_seq_seq', {ranges.WIDTH})")
+    await store.database.write(lambda it: it.execute(jump))
+    other = await store.add_endpoint()
+    await store.database.write(lambda it: outbox.deliver(it, [event_seq], other, NOW))
+    assert await store.settle(await store.claim_one(), good())
+    assert await ranges_of(store, "delivery", "seq") == [0, 1]
+
+    await upkeep(store, NOW + 2 * KEPT, NOW + 2 * KEPT)
+    assert await events(store) == [gone.id]  # that of the newest delivery: exports hold both, or none
+
+    newer = await deliver(store, endpoint, NOW + 2 * KEPT)
+    await upkeep(store, NOW + 2 * KEPT, NOW + 2 * KEPT)
+    assert await events(store) == [newer.id]
+    assert [await count(store, table) for table in ("delivery", "attempt")] == [1, 1]
+
+
 async def numbers(store: Store) -> tuple[int, ...]:
     """Where the numbers of deliveries and events are. They must not be in a range that is not there."""
     found = await store.rows("SELECT d.last_value, e.last_value FROM delivery_seq_seq AS d, event_seq_seq AS e")

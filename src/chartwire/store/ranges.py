@@ -8,14 +8,14 @@ they last for thirty years. A range begins when the sequences jump to its first 
 has the rows of a stretch of time. Nothing is moved, no bounds change, and no row ever lacks a range.
 
 The sequence of deliveries jumps first: a delivery is never in an earlier range than its event, and so never goes before
-it, or a subscription that looks for the delivery would tell again. One that is in a later range outlives its event; it
-is not listed any more, and has expired if it is claimed.
+it, or a subscription that looks for the delivery would tell again. One in a later range, as of an event that was told
+after a handshake, is deleted when the range of its event is dropped: they are few.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, select, text
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chartwire.store import schema
@@ -55,7 +55,10 @@ def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bo
         return _at_once(connection, lambda: _make(connection, known[-1] + 1, known[-1]))
     if not _may_go(connection, known[0], now - kept, now):
         return False
-    return _at_once(connection, lambda: _drop(connection, known[0], now - kept, now))
+    if not _at_once(connection, lambda: _drop(connection, known[0], now - kept, now)):
+        return False
+    _delete_deliveries_without_event(connection, known[0])
+    return True
 
 
 def known_ranges(connection: Connection) -> list[int]:
@@ -96,7 +99,7 @@ def _holds_a_share(connection: Connection, number: int, before: datetime) -> boo
 def _may_go(connection: Connection, number: int, before: datetime, now: datetime) -> bool:
     """Whether all of a range is older than `before`, has no bytes that may still be sent, and is not being posted.
 
-    The newest of all stays, see `store.forgetting`. Each condition is a seek in an index of the range.
+    The newest event and that of the newest delivery stay, see `store.forgetting`. Each condition is a seek in an index.
     """
     end = literal((number + 1) * WIDTH)
     newest = [
@@ -105,14 +108,24 @@ def _may_go(connection: Connection, number: int, before: datetime, now: datetime
     ]
     payload = select(_EVENT.expires_at).where(_EVENT.seq < end, _EVENT.body.is_not(None)).order_by(_EVENT.expires_at)
     leases = select(_DELIVERY.seq).where(_DELIVERY.lease.is_not(None), _DELIVERY.lease_until > now)
+    newest_delivery = select(_DELIVERY.event_seq).order_by(_DELIVERY.seq.desc()).limit(1)
     conditions: list[ColumnElement[bool]] = [
         exists().where(_EVENT.seq >= end),
-        exists().where(_DELIVERY.seq >= end),
+        newest_delivery.scalar_subquery() >= end,
         payload.limit(1).scalar_subquery().is_(None),
         ~leases.where(_DELIVERY.event_seq < end).exists(),
         *(func.coalesce(each < before, literal(True)) for each in newest),
     ]
     return bool(connection.execute(select(and_(*conditions))).scalar_one())
+
+
+def _delete_deliveries_without_event(connection: Connection, number: int) -> None:
+    """Delete the deliveries, with their attempts, whose events were in a range that has been dropped."""
+    left = select(_DELIVERY.seq).where(_DELIVERY.event_seq < (number + 1) * WIDTH)
+    seqs = connection.execute(left).scalars().all()
+    if seqs:
+        connection.execute(delete(schema.attempt).where(schema.attempt.c.delivery_seq.in_(seqs)))
+        connection.execute(delete(schema.delivery).where(_DELIVERY.seq.in_(seqs)))
 
 
 def _at_once(connection: Connection, change: Callable[[], bool]) -> bool:
