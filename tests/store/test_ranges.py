@@ -1,20 +1,22 @@
 """Ranges of the history on PostgreSQL: made ahead, begun by a jump of the sequences, dropped whole beside all work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text, update
 from tests.support.forgetting import DAY, KEPT, count, deliver, events, upkeep
 from tests.support.gate import Gate, until_one_waits_for_a_lock
 from tests.support.outbox_store import NOW, RETENTION, VAULT, Store, draft_for, good, open_store
 from tests.support.postgres import shared_server
 
-from chartwire.store import forgetting, outbox, ranges, rows
+from chartwire.clock import to_milliseconds
+from chartwire.model.webhook import EventDraft
+from chartwire.store import outbox, ranges, rows, schema
 from chartwire.store.migrate import _config, upgrade
 from chartwire.store.postgres import PostgresDatabase, run_alone
 
@@ -63,6 +65,65 @@ async def test_there_are_never_more_than_eight_and_each_has_a_stretch_of_time(st
     assert max(span for (span,) in spans) <= (SHARE + DAY) / MILLISECOND
 
 
+YEARS = timedelta(days=2 * 365)
+
+
+@pytest.mark.parametrize("ahead", [(0,), (0, 1), (3,), (9,), range(8, 12)], ids=str)
+async def test_a_clock_that_was_ahead_for_a_moment_holds_nothing(store: Store, ahead: Sequence[int]) -> None:
+    """It may have dated the first events, one among others, the last of a range, or the last and the first."""
+    endpoint = await store.add_endpoint()
+    for number in range(100):
+        today = NOW + number * DAY
+        draft = await deliver(store, endpoint, today)
+        if number in ahead:
+            await redate(store, draft, today + YEARS)
+        await upkeep(store, today, today)
+        assert len(await known(store)) <= 8
+    left = await count(store, "event")
+    assert left * DAY <= KEPT + SHARE + 2 * DAY
+    ((oldest,),) = await store.rows("SELECT min(created_at) FROM event")
+    assert oldest <= to_milliseconds(NOW + 100 * DAY - KEPT)
+
+
+async def redate(store: Store, draft: EventDraft, at: datetime) -> None:
+    """Let a message have been written by a clock that was wrong."""
+
+    def unit(connection: Connection) -> None:
+        of_draft = schema.event.c.id == draft.id
+        connection.execute(update(schema.event).where(of_draft).values(created_at=at, expires_at=at + RETENTION))
+        of_event = schema.delivery.c.event_seq.in_(select(schema.event.c.seq).where(of_draft))
+        connection.execute(update(schema.delivery).where(of_event).values(created_at=at))
+
+    await store.database.write(unit)
+
+
+async def test_a_clock_that_is_behind_forgets_nothing(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    for number in range(30):
+        await deliver(store, endpoint, NOW + number * DAY)
+        await upkeep(store, NOW + number * DAY, NOW + number * DAY)
+    for behind in (YEARS, 25 * DAY):
+        await upkeep(store, NOW + 30 * DAY - behind, NOW + 30 * DAY - behind)
+    await deliver(store, endpoint, NOW + 30 * DAY)
+    await upkeep(store, NOW + 30 * DAY - YEARS, NOW + 30 * DAY - YEARS)
+    assert await count(store, "event") == 31
+    assert len(await known(store)) <= 8
+
+
+async def test_one_row_of_a_clock_that_was_behind_does_not_make_its_range_old(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    written = [await deliver(store, endpoint, NOW + number * DAY) for number in range(9)]
+    written.append(await deliver(store, endpoint, NOW + 9 * DAY))
+    await redate(store, written[-1], NOW - 10 * YEARS)
+    await upkeep(store, NOW + SHARE + DAY, NOW + SHARE + DAY)
+    written.append(await deliver(store, endpoint, NOW + SHARE + DAY))
+    assert await ranges_of(store, "event", "seq") == [0, 1]
+    await upkeep(store, NOW + KEPT, NOW + KEPT + 8 * DAY)
+    assert await events(store) == [each.id for each in written]
+    await upkeep(store, NOW + KEPT + 9 * DAY, NOW + KEPT + 9 * DAY)
+    assert await events(store) == [written[-1].id]
+
+
 async def test_an_installation_that_is_told_nothing_has_one_range(store: Store) -> None:
     await deliver(store, await store.add_endpoint(), NOW)
     assert await known(store) == [0]
@@ -72,7 +133,7 @@ async def test_a_range_that_was_made_by_a_process_that_died_is_begun_by_another(
     endpoint = await store.add_endpoint()
     await deliver(store, endpoint, NOW)
     late = NOW + SHARE + DAY
-    assert await store.database.write(lambda it: forgetting.forget_history(it, KEPT, late))  # and no more
+    assert await store.database.write(lambda it: ranges.forget_history(it, KEPT, late))  # and no more
     assert await known(store) == [0, 1]
     await deliver(store, endpoint, late)
     assert await ranges_of(store, "delivery", "seq") == [0]
@@ -151,7 +212,7 @@ async def test_a_range_is_made_beside_a_transaction_that_writes(store: Store, tm
     async with open_store(tmp_path) as writer:
         writing = asyncio.create_task(writer.database.write(write_slowly))
         await gate.reached.wait()
-        assert await store.database.write(lambda it: forgetting.forget_history(it, KEPT, late))
+        assert await store.database.write(lambda it: ranges.forget_history(it, KEPT, late))
         assert await known(store) == [0, 1]
         assert not writing.done()
         gate.opened.set()

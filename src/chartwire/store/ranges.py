@@ -14,8 +14,21 @@ after a handshake, is deleted when the range of its event is dropped: they are f
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, literal, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from chartwire.store import schema
@@ -27,7 +40,13 @@ WIDTH = 2**40
 _DIVIDED = ("event", "event_subject", "delivery", "attempt")
 _COUNTED = ("delivery", "event")  # in the order in which their sequences jump
 _SHARES = 6
-"""A range has this part of the time that history is kept, which leaves at most eight: claims look into each."""
+"""A range has this part of the time that history is kept."""
+
+_MOST = 8
+"""Claims look into each range: when there are so many, the newest takes more time than its share."""
+
+_SAMPLE = 1000
+"""Of so many rows some have been dated by a clock that was right."""
 
 _LOCK_TIMEOUT = "20ms"
 """Whoever wants the tables waits behind us as long as we wait for those who have them, and then they are all there at
@@ -51,7 +70,7 @@ def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bo
     lock(connection, "ranges of history")
     known = known_ranges(connection)
     begin(connection)
-    if _holds_a_share(connection, known[-1], now - kept / _SHARES):
+    if len(known) < _MOST and _holds_a_share(connection, known[-1], now - kept / _SHARES, now):
         return _at_once(connection, lambda: _make(connection, known[-1] + 1, known[-1]))
     if not _may_go(connection, known[0], now - kept, now):
         return False
@@ -89,34 +108,47 @@ def make_room(connection: Connection, numbers: Iterable[int]) -> None:
         _make(connection, number, known[0])
 
 
-def _holds_a_share(connection: Connection, number: int, before: datetime) -> bool:
-    """Whether the oldest row of a range was written before a moment."""
+def _holds_a_share(connection: Connection, number: int, before: datetime, now: datetime) -> bool:
+    """Whether the oldest row of a range was written before a moment, or by a clock that was ahead and tells nothing."""
     oldest = select(_EVENT.created_at).where(_EVENT.seq >= number * WIDTH).order_by(_EVENT.seq).limit(1)
     written = connection.execute(oldest).scalar_one_or_none()
-    return written is not None and written < before
+    return written is not None and (written < before or written > now)
 
 
 def _may_go(connection: Connection, number: int, before: datetime, now: datetime) -> bool:
     """Whether all of a range is older than `before`, has no bytes that may still be sent, and is not being posted.
 
-    The newest event and that of the newest delivery stay, see `store.forgetting`. Each condition is a seek in an index.
+    The newest event and that of the newest delivery stay, see `store.forgetting`. A clock that was ahead holds nothing:
+    bytes are not kept for longer than history is. Each condition is a seek in an index, or a few.
     """
     end = literal((number + 1) * WIDTH)
-    newest = [
-        select(column.created_at).where(column.seq < end).order_by(column.seq.desc()).limit(1).scalar_subquery()
-        for column in (_EVENT, _DELIVERY)
-    ]
-    payload = select(_EVENT.expires_at).where(_EVENT.seq < end, _EVENT.body.is_not(None)).order_by(_EVENT.expires_at)
+    longest = now + (now - before)
+    payload = select(_EVENT.expires_at).where(_EVENT.seq < end, _EVENT.body.is_not(None), _EVENT.expires_at <= longest)
     leases = select(_DELIVERY.seq).where(_DELIVERY.lease.is_not(None), _DELIVERY.lease_until > now)
     newest_delivery = select(_DELIVERY.event_seq).order_by(_DELIVERY.seq.desc()).limit(1)
     conditions: list[ColumnElement[bool]] = [
         exists().where(_EVENT.seq >= end),
         newest_delivery.scalar_subquery() >= end,
-        payload.limit(1).scalar_subquery().is_(None),
+        payload.order_by(_EVENT.expires_at).limit(1).scalar_subquery().is_(None),
         ~leases.where(_DELIVERY.event_seq < end).exists(),
-        *(func.coalesce(each < before, literal(True)) for each in newest),
+        _is_older(_EVENT, end, before, now),
+        _is_older(_DELIVERY, end, before, now),
     ]
     return bool(connection.execute(select(and_(*conditions))).scalar_one())
+
+
+def _is_older(table: Any, end: ColumnElement[int], before: datetime, now: datetime) -> ColumnElement[bool]:
+    """Whether the rows up to a number are older than a moment: the last of them say it, or those that follow on them if
+    the last are all of a clock that was ahead. Where nothing says it, they are not."""
+
+    def dated(rows: Select[datetime], pick: Callable[[ColumnElement[datetime]], ColumnElement[datetime]]) -> Any:
+        at = rows.limit(_SAMPLE).subquery().c.created_at
+        return select(pick(at)).where(at <= now).scalar_subquery()
+
+    rows = select(table.created_at)
+    last = dated(rows.where(table.seq < end).order_by(table.seq.desc()), func.max)
+    following = dated(rows.where(table.seq >= end).order_by(table.seq), func.min)
+    return or_(~exists().where(table.seq < end), func.coalesce(last, following) < before)
 
 
 def _delete_deliveries_without_event(connection: Connection, number: int) -> None:
