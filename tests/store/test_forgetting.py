@@ -65,6 +65,23 @@ async def test_what_waits_stays_while_its_bytes_are_kept(store: Store) -> None:
     assert waiting.id not in await events(store)
 
 
+@pytest.mark.embedded
+async def test_old_events_that_may_not_go_hold_up_none_behind_them(store: Store) -> None:
+    """More than go at one time, of which some have been dated by a clock that was ahead."""
+    endpoint = await store.add_endpoint()
+    for _ in range(120):
+        await deliver(store, endpoint, NOW)
+    await keep_payloads(store, LATE + 2 * DAY)
+    ahead = update(schema.event).where(schema.event.c.seq > 60).values(created_at=LATE + DAY)
+    await store.database.write(lambda connection: connection.execute(ahead))
+    held = await events(store)
+    for _ in range(60):
+        await deliver(store, endpoint, NOW)
+    newer = [(await deliver(store, endpoint, LATE - DAY)).id for _ in range(60)]
+    await upkeep(store, LATE, LATE)
+    assert await events(store) == held + newer
+
+
 async def test_what_is_being_posted_stays_until_that_is_written_down(store: Store) -> None:
     endpoint = await store.add_endpoint()
     draft = await store.append(endpoint)

@@ -20,8 +20,9 @@ async def upkeep(store: Store, since: datetime, until: datetime) -> None:
         at = since + days * DAY
         while await store.database.write(partial(outbox.expire_payloads, now=at)):
             pass
-        while await store.database.write(partial(forgetting.forget_history, kept=KEPT, now=at)):
-            pass
+        after: int | None = 0
+        while after is not None:
+            after = await store.database.write(partial(forgetting.forget_history, kept=KEPT, now=at, after=after))
 
 
 async def deliver(store: Store, endpoint: Endpoint, at: datetime) -> EventDraft:

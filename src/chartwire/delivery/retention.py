@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 from chartwire.clock import Clock
 from chartwire.settings import Settings
@@ -54,9 +55,10 @@ class Retention:
         """Forget events that are older than history is kept, with all that became of them."""
         if self._history is None:
             return
-        now, kept = self._clock(), self._history
-        while await self._database.write(lambda connection: forgetting.forget_history(connection, kept, now)):
-            pass
+        forget = partial(forgetting.forget_history, kept=self._history, now=self._clock())
+        after: int | None = 0
+        while after is not None:
+            after = await self._database.write(partial(forget, after=after))
 
     async def count_backlog(self) -> None:
         """Set the metrics of what waits, by how long it has waited, of how late it is, and of how the endpoints are."""

@@ -20,31 +20,37 @@ _ATTEMPT = schema.attempt.c
 
 
 _FEW = 50
-"""Events that go at one time, with what became of them: SQLite's writer is busy with that for 4 ms."""
+"""Events that are looked at, and may go, at one time with what became of them: it takes SQLite's writer 4 ms."""
 
 
-def forget_history(connection: Connection, kept: timedelta, now: datetime) -> bool:
-    """Forget some of what is older than history is kept; whether there may be more.
+def forget_history(connection: Connection, kept: timedelta, now: datetime, after: int = 0) -> int | None:
+    """Forget some of what is older than history is kept; returns after what to go on, None if there is no more.
 
-    On SQLite a few events, on PostgreSQL a whole range of them once all of it is older.
+    On SQLite a few events after a number, on PostgreSQL a whole range of them once all of it is older.
     """
+    before = now - kept
     if connection.dialect.name == POSTGRESQL:
-        return ranges.forget_history(connection, kept, now)
-    seqs = connection.execute(forgettable_events(now - kept, now)).scalars().all()
+        return after if ranges.forget_history(connection, kept, now) else None
+    few = select(_EVENT.seq).where(_EVENT.seq > after).order_by(_EVENT.seq).limit(_FEW).subquery()
+    last = select(_EVENT.seq, _EVENT.created_at).where(_EVENT.seq == select(func.max(few.c.seq)).scalar_subquery())
+    found = connection.execute(last).one_or_none()
+    if found is None:
+        return None
+    seqs = connection.execute(forgettable_events(after, found.seq, before, now)).scalars().all()
     if seqs:
         _delete(connection, seqs)
-    return bool(seqs)
+    return found.seq if found.created_at < before or found.created_at > now else None
 
 
-def forgettable_events(before: datetime, now: datetime) -> Select[int]:
-    """Of the oldest few those that may go."""
-    oldest = select(_EVENT.seq).order_by(_EVENT.seq).limit(_FEW)
+def forgettable_events(after: int, last: int, before: datetime, now: datetime) -> Select[int]:
+    """Of the events after a number up to another those that may go."""
     newest = select(func.max(_EVENT.seq)).union_all(
         select(_DELIVERY.event_seq).where(_DELIVERY.seq == select(func.max(_DELIVERY.seq)).scalar_subquery())
     )
     posted = select(_DELIVERY.seq).where(_DELIVERY.event_seq == _EVENT.seq, _DELIVERY.lease_until > now).exists()
     return select(_EVENT.seq).where(
-        _EVENT.seq.in_(oldest),
+        _EVENT.seq > after,
+        _EVENT.seq <= last,
         _EVENT.body.is_(None),  # asked first: in SQLite all that follows a body is found by reading it
         _EVENT.created_at < before,
         _EVENT.seq.not_in(newest),
