@@ -237,9 +237,9 @@ class Settings(BaseSettings):
     """So many waiting documents go out at once."""
     coalesce_bytes: int = Field(default=512 * 1024, ge=1024)
     """So many bytes of waiting message go out at once."""
-    payload_retention_days: float = Field(default=30, gt=0)
+    payload_retention_days: float = Field(default=30, gt=0, le=36_500)
     """How long the bytes of a message are kept; the history of its attempts stays."""
-    history_retention_days: float | None = Field(default=None, gt=0)
+    history_retention_days: float | None = Field(default=None, gt=0, le=36_500)
     """How long messages, deliveries and attempts are listed, at least as long as payloads are kept and retries go on;
     the audit trail stays. Empty: for ever."""
 

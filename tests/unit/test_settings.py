@@ -120,6 +120,14 @@ def test_the_blob_url_takes_any_folder_name(tmp_path: Path) -> None:
             "history_retention_days: must not be less than the days of webhook_retry_seconds, which is 3.78",
         ),
         ({"history_retention_days": 0}, "history_retention_days: Input should be greater than 0"),
+        (
+            {"history_retention_days": 1_000_000},
+            "history_retention_days: Input should be less than or equal to 36500",
+        ),
+        (
+            {"payload_retention_days": 1_000_000},
+            "payload_retention_days: Input should be less than or equal to 36500",
+        ),
         ({"unheard_of": 1}, "wrong setting: unheard_of: there is no such setting"),
         ({"port": -1, "log_level": "loud"}, "port: Input should be greater than or equal to 0; log_level:"),
     ],

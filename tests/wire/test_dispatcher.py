@@ -397,6 +397,23 @@ async def test_upkeep_forgets_expired_payloads_and_counts_the_backlog(engine: En
     assert await engine.rows("SELECT count(*) FROM event WHERE body IS NOT NULL") == [(0,)]
 
 
+async def test_upkeep_counts_the_backlog_although_history_cannot_be_forgotten(engine: Engine) -> None:
+    counted = asyncio.Event()
+
+    class Watched(Retention):
+        async def count_backlog(self) -> None:
+            await super().count_backlog()
+            counted.set()
+
+    endless = SETTINGS.model_copy(update={"history_retention_days": 1_000_000})  # before the year 1
+    await engine.append(await engine.new_account("https://receiver.invalid/hook"), 3)
+    running = asyncio.create_task(Watched(engine.database, system_clock, engine.metrics, endless).run())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await counted.wait()
+    running.cancel()
+    assert engine.metrics.registry.get_sample_value("chartwire_webhook_backlog", {"age": "under_1m"}) == 4
+
+
 async def test_upkeep_forgets_history_only_if_it_is_told_to(engine: Engine) -> None:
     account = await engine.new_account("https://receiver.invalid/hook")
     await engine.append(account, 3)

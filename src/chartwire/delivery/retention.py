@@ -34,14 +34,13 @@ class Retention:
         self._history = None if days is None else timedelta(days=days)
 
     async def run(self) -> None:
-        """Work until cancelled. A database that fails is tried again at the next turn."""
+        """Work until cancelled. What fails keeps nothing else from being done, and is tried again at the next turn."""
         while True:
-            try:
-                await self.forget_expired()
-                await self.forget_history()
-                await self.count_backlog()
-            except Exception:  # whatever the database raises, upkeep must go on after it
-                log.exception("upkeep of the outbox failed")
+            for chore in (self.forget_expired, self.forget_history, self.count_backlog):
+                try:
+                    await chore()
+                except Exception:  # whatever the database raises, upkeep must go on after it
+                    log.exception("upkeep of the outbox failed", chore=chore.__name__)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def forget_expired(self) -> None:
