@@ -190,6 +190,38 @@ async def test_an_error_of_a_hot_statement_is_as_of_any_other(tmp_path: Path, wr
     assert hot == await fail(lambda connection: connection.exec_driver_sql(wrong))
 
 
+@pytest.mark.parametrize("is_hot", [True, False])
+async def test_connections_that_were_cut_together_are_found_out_together(start: Start, is_hot: bool) -> None:
+    """As in a failover: to try one after the other would take longer than callers wait."""
+    database, tries = start().database, 0
+    await asyncio.gather(*(database.read(lambda it: it.exec_driver_sql("SELECT pg_sleep(0.2)")) for _ in range(10)))
+    await start().database.write(cut_all_others)
+
+    def unit(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        if is_hot:
+            ring.NEXT_READY.run(connection)
+        else:
+            ping(connection)
+
+    await database.write(unit)
+    assert tries == 2
+
+
+def cut_all_others(connection: Connection) -> None:
+    """End all connections to this database, and wait until they have ended."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid, 10000) {others}")
+
+
+async def test_a_plan_that_the_tables_have_outgrown_is_forgotten(start: Start) -> None:
+    store, everything = start(), Statement("SELECT * FROM event_cursor")
+    await store.database.write(everything.run)
+    await start().database.write(lambda it: it.exec_driver_sql("ALTER TABLE event_cursor ADD COLUMN colour text"))
+    await store.database.write(everything.run)
+
+
 async def test_a_bell_is_heard_in_other_processes_after_the_commit(start: Start) -> None:
     here, there = start(), start()
 

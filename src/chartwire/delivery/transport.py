@@ -39,6 +39,8 @@ not meet on the broker."""
 _SENDERS = 1024
 """So many senders' keys are remembered."""
 
+_RECIPIENTS = 4096
+
 BEGIN_WITHIN = 60.0
 """Seconds in which a posting must be begun; its deadline (30 at most) after them, its lease (120) still lasts."""
 
@@ -115,7 +117,7 @@ class Transport:
         """The inverse; raises `SealBrokenError`."""
         head, body = self._open(_Kind.POSTING, frame)
         tls = None if head["tls"] is None else TlsProfile(**head["tls"])
-        request = PostRequest(Recipient(head["url"], tls=tls), head["headers"], body, head["deadline"])
+        request = PostRequest(_recipient(head["url"], tls), head["headers"], body, head["deadline"])
         return Posting(head["id"], head["sender"], from_milliseconds(head["beginBy"]), request)
 
     def seal_answer(self, answered: Answered) -> bytes:
@@ -156,3 +158,9 @@ class Transport:
 
 def _derive(key: bytes, salt: bytes) -> bytes:
     return HKDF(SHA256(), _KEY_BYTES, salt=salt, info=b"chartwire/1/transport/sender").derive(key)
+
+
+@lru_cache(maxsize=_RECIPIENTS)
+def _recipient(url: str, tls: TlsProfile | None) -> Recipient:
+    """The same for all messages that go there, so that it is prepared once."""
+    return Recipient(url, tls=tls)

@@ -152,8 +152,11 @@ def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]
         cursor.execute(statement, values)
         return list(cursor.fetchall()) if cursor.description else []
     except base as error:
-        is_cut = connection.dialect.is_disconnect(error, line, cursor)
+        # A plan that the tables have outgrown is forgotten with its line, too.
+        is_outgrown = isinstance(error, connection.dialect.loaded_dbapi.InvalidCachedStatementError)
+        is_cut = is_outgrown or connection.dialect.is_disconnect(error, line, cursor)
         if is_cut:
+            connection.engine.pool._invalidate(line, error)  # as those of the others are, that wait in the pool
             connection.invalidate(error)
         made = DBAPIError.instance(
             None, None, error, base, hide_parameters=True, connection_invalidated=is_cut, dialect=connection.dialect

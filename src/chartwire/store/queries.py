@@ -346,8 +346,8 @@ def asking_others(connection: Connection, networks: Collection[str], limit: int)
             for table in (network_step, intake_step)
         )
     )
-    rows = connection.execute(select(document_query).where(document_query.c.id.in_(asking)).limit(limit))
-    return [_query(row) for row in rows]
+    found = select(document_query).where(document_query.c.id.in_(asking)).order_by(document_query.c.id).limit(limit)
+    return [_query(row) for row in connection.execute(found)]
 
 
 def abandon_steps(connection: Connection, query_id: str, networks: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from yarl import URL
 
@@ -24,7 +25,7 @@ class Origin(NamedTuple):
     encrypted: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Place:
     """What a connection leads to: an origin under one TLS profile.
 
@@ -49,7 +50,12 @@ def prepare(recipient: Recipient) -> Destination:
     return Destination(_place(origin, recipient.tls), head + header_lines(recipient.headers))
 
 
-_place = lru_cache(maxsize=_MANY)(Place)
+_places: WeakValueDictionary[tuple[Origin, TlsProfile | None], Place] = WeakValueDictionary()
+
+
+def _place(origin: Origin, profile: TlsProfile | None) -> Place:
+    """The one that anybody holds, as long as somebody does: two would be two pools of connections."""
+    return _places.setdefault((origin, profile), Place(origin, profile))
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:

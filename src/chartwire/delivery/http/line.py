@@ -62,11 +62,13 @@ class Lines:
         self._waiting.clear()
         if self._tick is not None:
             self._tick.cancel()
+            self._tick = None
 
     def _look(self) -> None:
         """Send away who has stood for too long; the first in line has stood longest."""
-        now = self._loop.time()
+        self._tick, now = None, self._loop.time()
         for place, line in list(self._waiting.items()):
             while line and line[0][1] <= now and (posting := self.next(place)) is not None:
                 self._leave(posting)
-        self._tick = self._loop.call_later(_TICK_SECONDS, self._look) if self._waiting else None
+        if self._waiting and self._tick is None:
+            self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
