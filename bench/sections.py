@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench import bare, cluster, engine, intake
+from bench import bare, broker, cluster, engine, intake
 from bench.comparing import Comparison, Goal, Take, compare
 from bench.engine import Ground
 from bench.sink import Crowd, Receivers, receivers
@@ -258,6 +258,11 @@ def intake_of_several(scale: Scale) -> Iterator[Comparison]:
     yield compare(f"{documents.size / 1000:.0f} kB each", sides, goals, scale.rounds)
 
 
+def tickets(scale: Scale) -> Iterator[Comparison]:
+    """Tickets per second of NATS JetStream: published, acknowledged, taken."""
+    yield compare("3 KiB", {"tickets": partial(take_turn, broker.carry, scale.count)}, (), scale.rounds)
+
+
 SECTIONS: Mapping[str, Section] = {
     "throughput": throughput,
     "large": large,
@@ -270,6 +275,7 @@ SECTIONS: Mapping[str, Section] = {
     "documents": documents,
     "cluster": several,
     "intake": intake_of_several,
+    "tickets": tickets,
 }
 
 

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from chartwire.cli import app
 from chartwire.settings import Settings
-from chartwire.telemetry import Metrics
+from chartwire.telemetry import Durations, Metrics
 
 _OF_COMMANDS = ("CONFIG", "URL", "API_KEY")
 _VARIABLE = re.compile(r"\bCHARTWIRE_[A-Z][A-Z0-9_]*\b")
@@ -41,7 +41,9 @@ def unknown_metrics(text: str) -> Iterator[str]:
 def metrics() -> Iterator[tuple[str, frozenset[str]]]:
     """Each metric as it is scraped, with the names of its labels."""
     for part in vars(Metrics()).values():
-        if isinstance(part, Counter | Gauge | Histogram):
+        if isinstance(part, Durations):
+            yield from ((f"{part.name}{suffix}", frozenset({"le"})) for suffix in _SUFFIXES)
+        elif isinstance(part, Counter | Gauge | Histogram):
             name, labels = part._name, frozenset(part._labelnames)
             if isinstance(part, Histogram):
                 yield from ((f"{name}{suffix}", labels | {"le"}) for suffix in _SUFFIXES)

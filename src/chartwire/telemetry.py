@@ -107,7 +107,7 @@ class Durations(Collector):
         bounds: Sequence[float] = Histogram.DEFAULT_BUCKETS,
     ) -> None:
         """`bounds` rise."""
-        self._name = name
+        self.name = name
         self._documentation = documentation
         self._bounds = [*(bound for bound in bounds if bound < float("inf")), float("inf")]
         self._counts = [0] * len(self._bounds)
@@ -123,7 +123,7 @@ class Durations(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """What is scraped."""
         buckets = zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True)
-        yield HistogramMetricFamily(self._name, self._documentation, list(buckets), self._sum)
+        yield HistogramMetricFamily(self.name, self._documentation, list(buckets), self._sum)
 
 
 class Metrics:

@@ -42,6 +42,12 @@ class Nats:
                 assert self._process.returncode is None, (self.folder / "nats.log").read_text()
                 await asyncio.sleep(_POLL_SECONDS)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; its streams stay."""
         if self._process is not None:
