@@ -172,8 +172,10 @@ class _Driven:
         value = getattr(self._thing, name)
         if name in {"execute", "exec_driver_sql", "commit", "rollback"}:
             return partial(self._drive, value)
-        if name in {"begin", "begin_nested"}:
+        if name in {"begin", "begin_nested", "cursor"}:
             return lambda: _Driven(self._drive, self._drive(value))
+        if name == "connection":  # the driver's own, which hot statements speak to
+            return _Driven(self._drive, value)
         return value
 
     def __enter__(self) -> Self:
