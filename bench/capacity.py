@@ -208,13 +208,13 @@ def _compared(model: Model, measured: Sequence[Measured], cores: int) -> tuple[T
 
 
 def _foretold(model: Model, measured: Sequence[Measured], a_day: float, peak: float) -> Table:
-    """What carries so many pieces a day, for one and more times as many."""
+    """What carries so many pieces a day, and a tenth of them."""
     table = Table(title=f"{model.kind.piece}, a core loaded to {_LOAD:.0%} at most", title_justify="left")
     columns = ("a day", "at the peak/s", "installations", "processes in each", "cores of each database")
     for column in (*columns, "carries/s, all cores busy", "database grows a day"):
         table.add_column(column, justify="right")
     disk = statistics.median(each.disk_bytes for each in measured if each.processes)
-    for times in (0.1, 1, 10):
+    for times in (0.1, 1):
         per_second = a_day * times / _SECONDS_A_DAY * peak
         planned = plan(model, per_second)
         table.add_row(
