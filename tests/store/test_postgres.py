@@ -217,9 +217,9 @@ def cut_all_others(connection: Connection) -> None:
 
 async def test_a_plan_that_the_tables_have_outgrown_is_forgotten(start: Start) -> None:
     store, everything = start(), Statement("SELECT * FROM event_cursor")
-    await store.database.write(everything.run)
+    assert await store.database.write(everything.run) == []
     await start().database.write(lambda it: it.exec_driver_sql("ALTER TABLE event_cursor ADD COLUMN colour text"))
-    await store.database.write(everything.run)
+    assert await store.database.write(everything.run) == []
 
 
 async def test_a_bell_is_heard_in_other_processes_after_the_commit(start: Start) -> None:
