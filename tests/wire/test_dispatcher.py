@@ -194,7 +194,10 @@ async def test_after_a_kill_what_was_in_flight_is_repeated_and_what_was_settled_
     assert sorted(seen.count(message_id) for message_id in cut_off) == [1, 1, 2, 2, 2, 2]
 
 
-async def test_a_drain_lets_what_is_in_flight_end_and_starts_nothing_more(engine: Engine) -> None:
+async def test_a_drain_lets_what_is_in_flight_end_and_starts_nothing_more(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "_POLL_SECONDS", 2 * PATIENCE_SECONDS)  # it does not wait for nothing
     gate = asyncio.Event()
     async with Receiver() as receiver, engine.dispatch() as dispatcher:
         account = await engine.new_account(receiver.url)
@@ -202,11 +205,12 @@ async def test_a_drain_lets_what_is_in_flight_end_and_starts_nothing_more(engine
         receiver.answers.append(Answer(gate=gate))
         await engine.append(account)
         await receiver.wait_for(lambda them: len(them.messages) == 1)
-        draining = asyncio.create_task(dispatcher.drain(PATIENCE_SECONDS))
+        draining = asyncio.create_task(dispatcher.drain(2 * PATIENCE_SECONDS))
         await asyncio.sleep(0)
         await engine.append(account)
         gate.set()
-        await draining
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await draining
         states = await engine.rows(f"SELECT state {OF_DOCUMENTS} ORDER BY delivery.seq")
         assert states == [("delivered",), ("waiting",)]
 

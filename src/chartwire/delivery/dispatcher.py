@@ -119,7 +119,7 @@ class Dispatcher:
 
     async def _work(self) -> None:
         watch = ClockWatch(self._clock)
-        while not self._closing or self._in_flight or self._ended:
+        while not self._is_done():
             self._wake.clear()
             try:
                 if jump := watch.jump():
@@ -133,7 +133,10 @@ class Dispatcher:
                 await asyncio.sleep(back_off(self._failures))
                 await self._settle_one_by_one()
             else:
-                await self._sleep(wait)
+                await self._sleep(0 if self._is_done() else wait)
+
+    def _is_done(self) -> bool:
+        return self._closing and not self._in_flight and not self._ended
 
     async def _sleep(self, seconds: float) -> None:
         """Until something rings, an attempt ends, or so many seconds are over."""
