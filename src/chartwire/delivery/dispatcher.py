@@ -181,8 +181,11 @@ class Dispatcher:
         return self._until_next(claim, total)
 
     def _until_next(self, claim: Claim, total: int) -> float:
-        """Seconds until there may be more to claim. While there is no room for it, an attempt that ends will tell."""
-        if claim.next_due is None or len(claim.deliveries) >= total:
+        """Seconds until there may be more to claim. While there is no room for it, an attempt that ends will tell.
+
+        What little room is left of much is nobody's: an endpoint may not take the last of what is there for all.
+        """
+        if claim.next_due is None or total - len(claim.deliveries) <= total // 8:
             return _POLL_SECONDS
         wait = (claim.next_due - self._clock()).total_seconds()
         return min(_POLL_SECONDS, wait if claim.deliveries else max(_PASSED_OVER_SECONDS, wait))
