@@ -39,6 +39,7 @@ STEPS = [
     "0013",
     "0014",
     "0015",
+    "0016",
 ]
 LAST = int(STEPS[-1])
 REPOSITORY = Path(__file__).parents[2]

@@ -9,14 +9,26 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, SelectBase
+from sqlalchemy import Connection, SelectBase, func, select
 from sqlalchemy.dialects import sqlite
 from tests.support.documents import NOW, a_document
 from tests.support.profile import open_connection
 
 from chartwire.clock import to_milliseconds
 from chartwire.model.document import QueryStatus, RemoteDocument
-from chartwire.store import audit, claims, deliveries, documents, forgetting, queries, ranges, ring, sources
+from chartwire.store import (
+    audit,
+    claims,
+    deliveries,
+    documents,
+    forgetting,
+    outbox,
+    queries,
+    ranges,
+    ring,
+    schema,
+    sources,
+)
 from chartwire.store.bulk import Statement
 
 ROWS = 100_000
@@ -24,6 +36,7 @@ PATIENTS = 1_000
 WINDOW = timedelta(milliseconds=250)
 LISTED = tuple(RemoteDocument(key=f"k{number}", master_identifier=f"m{number}") for number in range(500))
 RECORD = a_document("a0", "p0", master_identifier="m1", replaces=("m2", "m3"))
+FAILED = select(func.count()).select_from(schema.delivery).where(outbox.failed_of("a1"))
 LATER_VERSIONS = documents.LATER_VERSIONS.params(patient="p0", identifier="m1", document=RECORD.id)
 
 _DONE = "CASE WHEN i % 3 > 0 THEN 'waiting' ELSE 'done' END"
@@ -165,6 +178,10 @@ HOT: dict[str, tuple[SelectBase, str]] = {
         queries.progress_query("q1"),
         "SEARCH intake_step USING COVERING INDEX ix_intake_step_query (query_id=?)",
     ),
+    "deliveries that failed": (
+        FAILED,
+        "SEARCH delivery USING INDEX ix_delivery_failed (account_id=?)",
+    ),
     "earlier versions": (
         documents.earlier_versions(RECORD),
         "SEARCH document USING INDEX ix_document_patient_id_master_identifier (patient_id=? AND master_identifier=?)",
@@ -196,6 +213,12 @@ def test_listed_documents_are_sought_by_their_keys(connection: Connection) -> No
 
 
 @pytest.mark.embedded
+def test_what_waits_for_an_account_is_a_range_for_each_of_its_endpoints(connection: Connection) -> None:
+    steps = plan(connection, select(func.count()).select_from(schema.delivery).where(outbox.waiting_of("a1")))
+    assert "SEARCH delivery USING INDEX ix_delivery_due (endpoint_seq=?)" in steps
+
+
+@pytest.mark.embedded
 def test_due_accounts_are_two_ranges(connection: Connection) -> None:
     steps = plan(connection, documents.DUE_ACCOUNTS.params(now=NOW, too_late=NOW + WINDOW))
     assert [step for step in steps if "announcement" in step] == [
@@ -215,6 +238,7 @@ ON_POSTGRESQL: dict[str, tuple[SelectBase, str]] = {
     **{name: (query, re.sub(r".* INDEX (\S+) .*", r"\1", steps)) for name, (query, steps) in HOT.items()},
     "listed documents by identifier": (sources.with_identifiers("p1", LISTED[:3]), "ix_document_patient_id_master"),
     "later versions": (LATER_VERSIONS, "pk_document_replacement"),
+    "deliveries that failed": (FAILED, "delivery_0_account_id_seq_idx"),  # as PostgreSQL itself calls a range's part
     "deliveries in flight": (ring.in_flight_query([1, 2], NOW), "ix_delivery_leased"),
 }
 

@@ -22,6 +22,7 @@ from chartwire.model.webhook import (
 )
 from chartwire.store import schema
 from chartwire.store.listing import read_part
+from chartwire.store.ring import IS_FAILED
 from chartwire.store.vault import Purpose, Vault
 
 _EVENT = schema.event.c
@@ -188,7 +189,9 @@ def select_deliveries(account_id: str, chosen: DeliveryFilter) -> Select[Any]:
 
 
 def _of_delivery(chosen: DeliveryFilter) -> list[Condition]:
-    return [] if chosen.states is None else [_DELIVERY.state.in_(chosen.states)]
+    if chosen.states is None:
+        return []
+    return [IS_FAILED if list(chosen.states) == [DeliveryState.FAILED] else _DELIVERY.state.in_(chosen.states)]
 
 
 def _of_event(chosen: DeliveryFilter) -> list[Condition]:

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, literal_column, select, text
 
 from chartwire.model.operations import Queue, Worker
-from chartwire.model.webhook import DeliveryState, ReplayState
-from chartwire.store import schema
+from chartwire.model.webhook import ReplayState
+from chartwire.store import outbox, schema
 from chartwire.store.database import POSTGRESQL
 
 _PROCESS = schema.process.c
@@ -70,7 +70,7 @@ def queues(connection: Connection, account_id: str, now: datetime, bounds: Seque
         (
             "deliveries",
             delivery.created_at,
-            select(func.count()).where(delivery.account_id == account_id, delivery.state == DeliveryState.WAITING),
+            select(func.count()).where(outbox.waiting_of(account_id)),
         ),
         (
             "replays",

@@ -22,7 +22,7 @@ from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.database import Bell, lock_account, ring
 from chartwire.store.endpoints import endpoints_of, wants
 from chartwire.store.handover import NOTHING_OFFERED, Offer, handover_of
-from chartwire.store.ring import IS_WAITING, wake
+from chartwire.store.ring import IS_FAILED, IS_WAITING, wake
 from chartwire.store.vault import Purpose, Vault
 
 INSERT_EVENT = Insert(schema.event, "id account_id type payload_version query_id trace body size created_at expires_at")
@@ -138,8 +138,7 @@ def retry_failed(connection: Connection, account_id: str, now: datetime) -> int:
         .join(schema.event, _EVENT.seq == _DELIVERY.event_seq)
         .join(schema.endpoint, schema.endpoint.c.seq == _DELIVERY.endpoint_seq)
         .where(
-            _DELIVERY.account_id == account_id,
-            _DELIVERY.state == DeliveryState.FAILED,
+            failed_of(account_id),
             _EVENT.type.not_in(PROBES),
             _EVENT.body.is_not(None),
             schema.endpoint.c.url.is_not(None),
@@ -147,7 +146,7 @@ def retry_failed(connection: Connection, account_id: str, now: datetime) -> int:
     )
     revived = connection.execute(
         update(schema.delivery)
-        .where(_DELIVERY.seq.in_(revivable), _DELIVERY.state == DeliveryState.FAILED)  # still, on PostgreSQL
+        .where(_DELIVERY.seq.in_(revivable), IS_FAILED)  # still, on PostgreSQL
         .values(state=DeliveryState.WAITING, attempts=0, again=True, due_at=now, settled_at=None)
     ).rowcount
     if revived:
@@ -207,17 +206,25 @@ def take_up_dropped(connection: Connection, endpoint: Endpoint, event_seqs: Sele
 def count_deliveries(connection: Connection, account_id: str) -> DeliveryCounts:
     """What waits and what failed."""
     query = (
-        select(_DELIVERY.state, func.count())
+        select(func.count())
+        .select_from(schema.delivery)
         .join(schema.event, _EVENT.seq == _DELIVERY.event_seq)
-        .where(
-            _DELIVERY.account_id == account_id,
-            _DELIVERY.state.in_([DeliveryState.WAITING, DeliveryState.FAILED]),
-            _EVENT.type.not_in(PROBES),
-        )
-        .group_by(_DELIVERY.state)
+        .where(_EVENT.type.not_in(PROBES))
     )
-    counts = {row[0]: row[1] for row in connection.execute(query)}
-    return DeliveryCounts(counts.get(DeliveryState.WAITING, 0), counts.get(DeliveryState.FAILED, 0))
+    waiting, failed = (query.where(of(account_id)) for of in (waiting_of, failed_of))
+    return DeliveryCounts(connection.execute(waiting).scalar_one(), connection.execute(failed).scalar_one())
+
+
+def waiting_of(account_id: str) -> ColumnElement[bool]:
+    """What waits for an account's endpoints: a range of `ix_delivery_due` for each."""
+    endpoint = schema.endpoint.c
+    mine = select(endpoint.seq).where(endpoint.account_id == account_id)
+    return and_(_DELIVERY.endpoint_seq.in_(mine), IS_WAITING)
+
+
+def failed_of(account_id: str) -> ColumnElement[bool]:
+    """What has failed of an account's: a range of `ix_delivery_failed`."""
+    return and_(_DELIVERY.account_id == account_id, IS_FAILED)
 
 
 def expire_payloads(connection: Connection, now: datetime, limit: int = 500) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, case, func, literal_column, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, literal_column, select, type_coerce
 
 from chartwire.clock import from_milliseconds
 from chartwire.model.circuit import Circuit
@@ -12,7 +12,7 @@ from chartwire.model.document import StepState
 from chartwire.model.health import Health
 from chartwire.model.overview import EndpointReport, HourOfAttempts, NetworkReport
 from chartwire.model.webhook import PROBES, DeliveryState, Outcome
-from chartwire.store import circuits, endpoints, schema
+from chartwire.store import circuits, endpoints, outbox, schema
 
 _ATTEMPT = schema.attempt.c
 _DELIVERY = schema.delivery.c
@@ -42,7 +42,8 @@ def read_mark(connection: Connection, account_id: str) -> Mark:
 def endpoint_reports(connection: Connection, account_id: str) -> list[EndpointReport]:
     """The endpoints of an account, the oldest first."""
     column = schema.endpoint.c
-    counts = _counts_by_endpoint(connection, account_id)
+    waiting = _counts_by_endpoint(connection, outbox.waiting_of(account_id))
+    failed = _counts_by_endpoint(connection, outbox.failed_of(account_id))
     query = (
         select(schema.endpoint).where(column.account_id == account_id, column.deleted_at.is_(None)).order_by(column.seq)
     )
@@ -50,25 +51,21 @@ def endpoint_reports(connection: Connection, account_id: str) -> list[EndpointRe
         EndpointReport(
             endpoints.to_endpoint(row),
             Health(row.failures_in_row, row.failing_since, row.strains_in_row, row.breaker_waits, row.paused_until),
-            counts.get((row.seq, DeliveryState.WAITING), 0),
-            counts.get((row.seq, DeliveryState.FAILED), 0),
+            waiting.get(row.seq, 0),
+            failed.get(row.seq, 0),
         )
         for row in connection.execute(query)
     ]
 
 
-def _counts_by_endpoint(connection: Connection, account_id: str) -> dict[tuple[int, str], int]:
+def _counts_by_endpoint(connection: Connection, which: ColumnElement[bool]) -> dict[int, int]:
     query = (
-        select(_DELIVERY.endpoint_seq, _DELIVERY.state, func.count())
+        select(_DELIVERY.endpoint_seq, func.count())
         .join(schema.event, schema.event.c.seq == _DELIVERY.event_seq)
-        .where(
-            _DELIVERY.account_id == account_id,
-            _DELIVERY.state.in_([DeliveryState.WAITING, DeliveryState.FAILED]),
-            schema.event.c.type.not_in(PROBES),
-        )
-        .group_by(_DELIVERY.endpoint_seq, _DELIVERY.state)
+        .where(which, schema.event.c.type.not_in(PROBES))
+        .group_by(_DELIVERY.endpoint_seq)
     )
-    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def waiting_by_age(
@@ -78,7 +75,7 @@ def waiting_by_age(
     ages = case(
         *((_DELIVERY.created_at > now - bound, number) for number, bound in enumerate(bounds)), else_=len(bounds)
     )
-    waiting = select(ages.label("age"), func.count()).where(_is_of(account_id, DeliveryState.WAITING))
+    waiting = select(ages.label("age"), func.count()).where(outbox.waiting_of(account_id))
     query = waiting.group_by(literal_column("age"))  # written once more it would be another one to PostgreSQL
     counts = {row[0]: row[1] for row in connection.execute(query)}
     return tuple(counts.get(number, 0) for number in range(len(bounds) + 1))
@@ -89,16 +86,13 @@ def delivery_lags(connection: Connection, account_id: str, limit: int) -> list[i
     query = (
         select(_DELIVERY.created_at, _DELIVERY.settled_at)
         .join(schema.event, schema.event.c.seq == _DELIVERY.event_seq)
-        .where(_is_of(account_id, DeliveryState.DELIVERED), schema.event.c.type.not_in(PROBES))
+        .where(_DELIVERY.account_id == account_id, _DELIVERY.state == DeliveryState.DELIVERED)
+        .where(schema.event.c.type.not_in(PROBES))
         .order_by(_DELIVERY.seq.desc())
         .limit(limit)
     )
     rows = connection.execute(query).all()
     return sorted((row.settled_at - row.created_at) // timedelta(milliseconds=1) for row in rows if row.settled_at)
-
-
-def _is_of(account_id: str, state: DeliveryState) -> Any:
-    return (_DELIVERY.account_id == account_id) & (_DELIVERY.state == state)
 
 
 def attempts_by_hour(connection: Connection, account_id: str, since: datetime) -> list[HourOfAttempts]:

@@ -34,6 +34,9 @@ _DELIVERY = schema.delivery.c
 IS_WAITING: ColumnElement[bool] = _DELIVERY.state == literal_column("'waiting'")
 """Written as a literal: the partial index `ix_delivery_due` is not considered for a bound value."""
 
+IS_FAILED: ColumnElement[bool] = _DELIVERY.state == literal_column("'failed'")
+"""As `IS_WAITING`, for `ix_delivery_failed`."""
+
 _IS_OPEN = (_ENDPOINT.state == EndpointState.ENABLED) & _ENDPOINT.url.is_not(None)
 
 

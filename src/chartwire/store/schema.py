@@ -560,7 +560,8 @@ delivery = Table(
     _partial("ix_delivery_due", "state = 'waiting'", "endpoint_seq", "again", "due_at"),
     # What is in flight, where several processes serve; one that is alone knows.
     _for_postgres(_partial("ix_delivery_leased", "lease IS NOT NULL", "endpoint_seq", "lease_until")),
-    Index(None, "account_id", "state"),
+    # Not of all by their state: what is delivered at once, as most is, would be put into such an index twice.
+    _partial("ix_delivery_failed", "state = 'failed'", "account_id", "seq"),
     Index(None, "account_id", "seq"),
     postgresql_partition_by="RANGE (seq)",
 )
