@@ -2,9 +2,11 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -172,6 +174,32 @@ async def test_what_waits_behind_an_open_breaker_uses_up_no_attempts_and_a_saved
     attempts = await engine.rows("SELECT event.id, attempts FROM delivery JOIN event ON event.seq = event_seq")
     assert {dict(attempts)[message_id] for message_id in waiting} == {1}
     assert len(receiver.messages) == 20
+
+
+async def test_others_have_the_event_loop_while_a_large_claim_is_begun(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, turn, begun_in = asyncio.get_running_loop(), 0, Counter[int]()
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count_turns)
+
+    def start(*arguments: Any) -> None:
+        begun_in[turn] += 1
+        begin(*arguments)
+
+    async with Receiver() as receiver:
+        for account in [await engine.new_account(receiver.url) for _ in range(5)]:
+            await engine.append(account, 10)
+        async with engine.dispatch() as dispatcher:
+            begin = dispatcher._poster.start
+            monkeypatch.setattr(dispatcher._poster, "start", start)
+            count_turns()
+            await engine.until_delivered(50)
+    assert begun_in.total() == 55
+    assert max(begun_in.values()) == 16  # of a claim of all of them
 
 
 # --- stops, kills, outages --------------------------------------------------------------------------------------------

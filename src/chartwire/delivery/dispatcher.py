@@ -48,6 +48,9 @@ _GATHER_SECONDS_IF_AWAITED = 0.005
 _ENOUGH = 64
 """So many that have ended are settled at once."""
 
+_AT_A_STRETCH = 16
+"""So many claimed deliveries are begun before others have the event loop: answers, new messages, the API."""
+
 
 log = get_logger()
 
@@ -175,8 +178,10 @@ class Dispatcher:
         self._handover.is_open = not self._closing and len(claim.deliveries) < total
         self._full = (self._full - freed) | claim.full
         self._targets.keep(claimed.target for claimed in claim.deliveries)
-        for claimed in claim.deliveries:
+        for number, claimed in enumerate(claim.deliveries, 1):
             self._start(claimed)
+            if not number % _AT_A_STRETCH:
+                await asyncio.sleep(0)
         self._tell(ended, settled)
         return self._until_next(claim, total)
 
