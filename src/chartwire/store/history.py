@@ -191,6 +191,7 @@ def select_deliveries(account_id: str, chosen: DeliveryFilter) -> Select[Any]:
 def _of_delivery(chosen: DeliveryFilter) -> list[Condition]:
     if chosen.states is None:
         return []
+    # What failed is most often asked for, and has an index that is not considered for a bound value.
     return [IS_FAILED if list(chosen.states) == [DeliveryState.FAILED] else _DELIVERY.state.in_(chosen.states)]
 
 
