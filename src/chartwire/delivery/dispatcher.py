@@ -178,11 +178,11 @@ class Dispatcher:
         self._handover.is_open = not self._closing and len(claim.deliveries) < total
         self._full = (self._full - freed) | claim.full
         self._targets.keep(claimed.target for claimed in claim.deliveries)
+        self._tell(ended, settled)  # before what may be cut off by a stop whose patience is over
         for number, claimed in enumerate(claim.deliveries, 1):
             self._start(claimed)
             if not number % _AT_A_STRETCH:
                 await asyncio.sleep(0)
-        self._tell(ended, settled)
         return self._until_next(claim, total)
 
     def _until_next(self, claim: Claim, total: int) -> float:
