@@ -13,13 +13,14 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -36,9 +37,10 @@ from chartwire.delivery.http.line import Answered
 from chartwire.model.webhook import Endpoint, EventDraft, EventType, PayloadVersion, Timing
 from chartwire.settings import Settings
 from chartwire.store import deliveries, endpoints, outbox, registry
-from chartwire.store.database import Bell, Database
+from chartwire.store.database import Bell, Database, Ringer
 from chartwire.store.migrate import upgrade
 from chartwire.store.profile import open_database, run_once
+from chartwire.store.sqlite import SqliteDatabase, _Job
 from chartwire.store.vault import Vault
 from chartwire.telemetry import Metrics
 
@@ -63,6 +65,19 @@ class Ground:
     receivers: Receivers
     body_bytes: int = 2048
     postgres: str = ""
+
+
+class _TimedDatabase(SqliteDatabase):
+    """Keeps when each message was committed, which is before whoever wrote it is told."""
+
+    def __init__(self, path: Path, ringer: Ringer) -> None:
+        self.committed: dict[str, float] = {}
+        super().__init__(path, ringer)
+
+    def _commit(self, connection: Connection, group: Sequence[_Job[Any]]) -> None:
+        super()._commit(connection, group)
+        now = time.perf_counter()
+        self.committed.update((job.answer, now) for job in group if isinstance(job.answer, str))
 
 
 class _TimedEgress(HttpEgress):
@@ -104,7 +119,6 @@ class Engine:
     settings: Settings
     endpoints: Sequence[Endpoint] = ()
     dispatcher: Dispatcher | None = None
-    acked: dict[str, float] = field(default_factory=dict)
 
     def ring(self, bell: Bell) -> None:
         """What `wiring` does with the bell of deliveries."""
@@ -145,9 +159,7 @@ class Engine:
 
     async def commit(self, number: int) -> str:
         """Commit one message as a caller of its own; returns its id."""
-        message_id = await self.database.write(partial(self._append_one, number))
-        self.acked[message_id] = time.perf_counter()
-        return message_id
+        return await self.database.write(partial(self._append_one, number))
 
     def _append_all(self, numbers: Sequence[int], connection: Connection) -> None:
         for number in numbers:
@@ -190,7 +202,7 @@ async def open_engine(ground: Ground) -> AsyncIterator[Engine]:
             for engine in hearing:
                 engine.ring(bell)
 
-        database = open_database(settings, ring)
+        database = open_database(settings, ring) if ground.postgres else _TimedDatabase(path, ring)
         egress = _TimedEgress(ground.receivers, settings.webhook_concurrency)
         engine = Engine(database, Vault(ids.secret_bytes(32)), egress, path, make_body(ground.body_bytes), settings)
         hearing.append(engine)
@@ -270,9 +282,11 @@ async def full(ground: Ground, count: int) -> Turn:
 async def steady(ground: Ground, per_second: float, seconds: float, waiting: int = 0) -> Turn:
     """Commit at a rate for so long, each to an endpoint that is well; `waiting` more wait for each that is ill.
 
-    `p50`, `p99`: from the commit's answer to the receiver's. `ack`: from the call that commits to its answer.
+    `p50`, `p99`: from the commit to the receiver's answer. `ack`: from the call that commits to its answer.
     """
     async with open_engine(ground) as engine:
+        assert isinstance(engine.database, _TimedDatabase), "only SQLite's commits are timed"
+        committed = engine.database.committed
         ill = ground.receivers.crowd.ill
         everyone, engine.endpoints = engine.endpoints, engine.endpoints[ill:]
         await _warm_up(engine)
@@ -284,7 +298,8 @@ async def steady(ground: Ground, per_second: float, seconds: float, waiting: int
 
         async def commit(number: int) -> None:
             started = time.perf_counter()
-            acks.append(engine.acked[await engine.commit(number)] - started)
+            await engine.commit(number)
+            acks.append(time.perf_counter() - started)
 
         async with engine.dispatching():
             before = len(engine.egress.answered)
@@ -292,8 +307,8 @@ async def steady(ground: Ground, per_second: float, seconds: float, waiting: int
             await engine.egress.until(before + len(engine.endpoints))
             with spending() as spent:
                 await _at_rate(per_second, seconds, commit)
-                await _until_answered(engine)
-        lags = [engine.egress.answered[each] - at for each, at in engine.acked.items()]
+                await _until_answered(engine, committed)
+        lags = [engine.egress.answered[each] - at for each, at in committed.items()]
         return replace(
             _turn(len(lags), spent, engine),
             p50_milliseconds=percentile(lags, 0.5),
@@ -303,9 +318,9 @@ async def steady(ground: Ground, per_second: float, seconds: float, waiting: int
         )
 
 
-async def _until_answered(engine: Engine) -> None:
+async def _until_answered(engine: Engine, committed: Mapping[str, float]) -> None:
     async with asyncio.timeout(_PATIENCE_SECONDS):
-        while not engine.acked.keys() <= engine.egress.answered.keys():  # noqa: ASYNC110  others are answered too
+        while not committed.keys() <= engine.egress.answered.keys():  # noqa: ASYNC110  others are answered too
             await asyncio.sleep(0.01)
 
 

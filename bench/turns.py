@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import pickle
 import resource
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from pathlib import Path
+from subprocess import PIPE, run
 from typing import Any
 
 import structlog
@@ -46,22 +48,23 @@ Side = Callable[..., Awaitable[Turn]]
 
 
 def take_turn(side: Side, *arguments: Any) -> Turn:
-    """Measure in a process of its own: what one turn leaves behind is not another's burden."""
-    context = get_context("fork")  # quick, and harmless here: this process has no thread and no event loop
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(sending, side, arguments))
-    process.start()
-    sending.close()
-    turn: Turn = receiving.recv()
-    process.join()
+    """Measure in a process of its own: what one turn leaves behind is not another's burden.
+
+    It loads what its side needs and nothing else, so that its memory is its own, too.
+    """
+    command = [sys.executable, "-c", "from bench.turns import measure; measure()"]
+    done = run(command, input=pickle.dumps((side, arguments)), stdout=PIPE, check=True)  # noqa: S603  our own program
+    turn: Turn = pickle.loads(done.stdout)  # noqa: S301  what `measure` wrote
     return turn
 
 
-def _measure(sending: "Connection[Turn, None]", side: Side, arguments: Sequence[Any]) -> None:
+def measure() -> None:
+    """Measure the side that standard input names, and write its turn to standard output."""
+    side, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301  what `take_turn` wrote
     pin(0)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))  # warnings and worse
     tend_memory()  # as a server does
-    sending.send(uvloop.run(_await(side, arguments)))
+    sys.stdout.buffer.write(pickle.dumps(uvloop.run(_await(side, arguments))))
 
 
 async def _await(side: Side, arguments: Sequence[Any]) -> Turn:
@@ -90,7 +93,11 @@ def spending() -> Iterator[Spent]:
 
 
 def peak_memory() -> float:
-    """The most memory this process ever held, in MiB."""
+    """The most memory this process ever held, in MiB; outside of Linux, that or what whoever started it held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # for Linux counts to `ru_maxrss` what its parent held
+        (held,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(held.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
