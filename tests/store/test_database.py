@@ -5,13 +5,14 @@ import gc
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, bindparam, event, select
+from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
+from sqlalchemy.pool import Pool
 from tests.support.notes import Gate, hand_in, held, keep, make_notes, on_disk, words
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -19,6 +20,7 @@ from chartwire.errors import ConfigurationError, StoreError
 from chartwire.store import sqlite as sqlite_module
 from chartwire.store.database import Bell, ping, ring
 from chartwire.store.profile import run_once
+from chartwire.store.schema import Moment
 from chartwire.store.sqlite import SqliteDatabase, sqlite_path
 
 pytestmark = pytest.mark.embedded
@@ -35,7 +37,25 @@ def rung() -> list[Bell]:
 
 
 @pytest.fixture
-async def database(path: Path, rung: list[Bell]) -> AsyncIterator[SqliteDatabase]:
+def commits() -> Iterator[list[str]]:
+    """One entry per commit of the writer thread."""
+    seen: list[str] = []
+
+    def note(statement: str) -> None:
+        if statement == "COMMIT" and threading.current_thread().name == "chartwire-write":
+            seen.append(statement)
+
+    def watch(connection: sqlite3.Connection, _: object) -> None:
+        connection.set_trace_callback(note)
+
+    event.listen(Pool, "connect", watch)
+    yield seen
+    event.remove(Pool, "connect", watch)
+
+
+@pytest.fixture
+async def database(path: Path, rung: list[Bell], commits: list[str]) -> AsyncIterator[SqliteDatabase]:
+    del commits  # which watches from here on
     database = SqliteDatabase(path, rung.append)
     yield database
     await database.close()
@@ -45,20 +65,6 @@ async def database(path: Path, rung: list[Bell]) -> AsyncIterator[SqliteDatabase
 async def gate(database: SqliteDatabase) -> AsyncIterator[Gate]:
     async with held(database) as gate:
         yield gate
-
-
-@pytest.fixture
-def commits() -> Iterator[list[str]]:
-    """One entry per commit of the writer thread."""
-    seen: list[str] = []
-
-    def count(_: Connection) -> None:
-        if threading.current_thread().name == "chartwire-write":
-            seen.append("commit")
-
-    event.listen(Engine, "commit", count)
-    yield seen
-    event.remove(Engine, "commit", count)
 
 
 async def test_what_was_written_is_on_disk_and_read(database: SqliteDatabase, path: Path) -> None:
@@ -95,6 +101,35 @@ async def test_a_unit_that_fails_does_not_spoil_its_group(
     assert answers[3] == "b"
     assert on_disk(path) == ["a", "b"]
     assert len(commits) == 2  # the gate's, and one for the four
+
+
+async def test_a_statement_that_cannot_even_be_made_spoils_nothing_however_early_it_comes(
+    database: SqliteDatabase, gate: Gate, path: Path
+) -> None:
+    """SQLAlchemy rolls back after such an error if it believes that it has no transaction, as at first it has none."""
+
+    def note_by_hand(word: str) -> Callable[[Connection], str]:
+        def unit(connection: Connection) -> str:
+            connection.info["cursor"].execute("INSERT INTO note (word) VALUES (?)", (word,))
+            return word
+
+        return unit
+
+    def refused(connection: Connection) -> str:
+        return str(connection.execute(select(bindparam("number", type_=Moment)), {"number": "no moment"}))
+
+    def carry_on(connection: Connection) -> str:
+        with suppress(StatementError):
+            refused(connection)
+        return "all the same"
+
+    units = [note_by_hand("a"), refused, note_by_hand("b"), carry_on, note_by_hand("c")]
+    tasks = await hand_in(database, units)
+    gate.opened.set()
+    first, error, *rest = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(error, StatementError)
+    assert [first, *rest] == ["a", "b", "all the same", "c"]
+    assert on_disk(path) == ["a", "b", "c"]
 
 
 async def test_an_errors_text_does_not_hold_what_was_to_be_stored(database: SqliteDatabase) -> None:

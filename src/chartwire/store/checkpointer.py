@@ -9,11 +9,15 @@ from pathlib import Path
 
 from chartwire.telemetry import get_logger
 
-_INTERVAL_SECONDS = 0.5
+_INTERVAL_SECONDS = 0.25
 
 
 class Checkpointer:
-    """A thread with a connection of its own: half a second after a commit it checkpoints; without commits it rests."""
+    """A thread with a connection of its own: soon after a commit it checkpoints; without commits it rests.
+
+    What it has not come to when the log is full is left to the writer, and whoever commits waits for that: so often it
+    is little.
+    """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -24,7 +28,8 @@ class Checkpointer:
 
     def wake(self) -> None:
         """Something was committed."""
-        self._committed.set()
+        if not self._committed.is_set():  # to tell it again what it knows would take longer than to look
+            self._committed.set()
 
     def close(self) -> None:
         """End the thread. What it has not moved is moved when the last connection closes."""

@@ -30,6 +30,7 @@ _BUSY_SECONDS = 60
 _CACHED_STATEMENTS = 1024  # `store.bulk` has several texts of a statement
 _WRITER_CHECKPOINT_PAGES = 16_384  # 64 MiB: only if the checkpointer cannot keep up
 _CACHE_KIBIBYTES = 16 * 1024  # SQLite's own 2 MiB hold less than a busy second touches
+_BEGIN = "BEGIN IMMEDIATE"  # the driver's own is deferred: two writers would find out too late that they are two
 _LOG_BYTES = 64 * 1024 * 1024  # a log that once grew larger is cut back to this
 
 
@@ -60,17 +61,16 @@ class _Job(Generic[T]):
         """Run the unit in a savepoint. Its error is its caller's; the group goes on without it."""
         self.forget()
         self._lend(connection)
-        # By the driver itself: `begin_nested` takes five times as long as a unit of one statement.
-        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-        driver.execute("SAVEPOINT unit")
+        cursor: sqlite3.Cursor = connection.info["cursor"]
+        cursor.execute("SAVEPOINT unit")
         try:
             self.answer = self.unit(connection)
         except BaseException as error:
             self.error = error
-            if not driver.in_transaction:  # as after some errors of the disk, SQLite gave up the whole group
+            if not cursor.connection.in_transaction:  # as after some errors of the disk, SQLite gave up the whole group
                 raise
-            driver.execute("ROLLBACK TO unit")
-        driver.execute("RELEASE unit")
+            cursor.execute("ROLLBACK TO unit")
+        cursor.execute("RELEASE unit")
 
     def forget(self) -> None:
         """What the unit has asked for is not to be done: it was rolled back."""
@@ -101,7 +101,10 @@ class _Job(Generic[T]):
 
 
 def connect_sqlite(path: Path, *, read_only: bool = False) -> Engine:
-    """An engine on a SQLite file: WAL, synchronous=FULL, foreign keys enforced, transactions begun by us."""
+    """An engine on a SQLite file: WAL, synchronous=FULL, foreign keys enforced, transactions begun by us.
+
+    Under AUTOCOMMIT, SQLAlchemy's word for it, whoever uses a connection begins and ends its transactions.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=QueuePool if read_only else NullPool,
@@ -116,7 +119,7 @@ def connect_sqlite(path: Path, *, read_only: bool = False) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        record.info["cursor"] = connection.cursor()  # for `store.bulk`
+        record.info["cursor"] = connection.cursor()  # for what SQLAlchemy would take too long for
         if read_only:
             connection.execute("PRAGMA query_only=ON").close()
             return
@@ -132,8 +135,8 @@ def connect_sqlite(path: Path, *, read_only: bool = False) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # The driver's own BEGIN is deferred: two writers would find out too late that they are two.
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN" if read_only else _BEGIN)
 
     return engine
 
@@ -168,7 +171,8 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, ringer: Ringer, readers: int = 4) -> None:
         """Raises `StoreError` if the file cannot be opened."""
-        self._writer = connect_sqlite(path)
+        # SQLAlchemy takes as long to begin and to end a transaction as a short unit takes in all.
+        self._writer = connect_sqlite(path).execution_options(isolation_level="AUTOCOMMIT")
         self._reader = connect_sqlite(path, read_only=True)
         self._ringer = ringer
         self._handover: Handover | None = None
@@ -254,15 +258,24 @@ class SqliteDatabase:
     ) -> bool:
         """False if a unit failed the group, of which nothing was written then."""
         try:
-            with connection.begin():
+            if (
+                not connection.in_transaction()
+            ):  # SQLAlchemy's own, which is to stand: else it rolls back after an error
+                connection.begin()
+            cursor: sqlite3.Cursor = connection.info["cursor"]
+            cursor.execute(_BEGIN)
+            try:
                 for job in group:
                     run(job, connection)
-        except _UnitFailedError:
-            return False
+            except _UnitFailedError:
+                if cursor.connection.in_transaction:  # after some errors of the disk SQLite has given it up
+                    cursor.execute("ROLLBACK")
+                return False
+            cursor.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001  nothing was committed: every caller of the group must know
             for job in group:
                 job.error = job.error or StoreError(f"the database did not commit: {_reason(error)}")
-            connection.invalidate()  # SQLite may have left the transaction open: the next group gets a new connection
+            _renew(connection)
         return True
 
     def _settle(self, group: Sequence[_Job[Any]]) -> None:
@@ -270,6 +283,13 @@ class SqliteDatabase:
             job.settle()
         for bell in {bell for job in group for bell in job.bells}:  # of those that failed none is left
             self._ringer(bell)
+
+
+def _renew(connection: Connection) -> None:
+    """Let the next group have a new connection: SQLite may have left the transaction of this one open."""
+    with suppress(DBAPIError):
+        connection.rollback()
+    connection.invalidate()
 
 
 def _reason(error: BaseException) -> str:
