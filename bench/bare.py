@@ -125,10 +125,10 @@ async def post_all(client: Client, receivers: Receivers, count: int, body_bytes:
     body = make_body(body_bytes)
     async with client(receivers) as post:
         times: list[float] = []
-        await _post(post, receivers, int(count * _WARM_UP), body, in_flight, times)
+        await post_some(post, receivers, int(count * _WARM_UP), body, in_flight, times)
         times.clear()
         with spending() as spent:
-            await _post(post, receivers, count, body, in_flight, times)
+            await post_some(post, receivers, count, body, in_flight, times)
     return Turn(
         count / spent.seconds,
         spent.cpu / count * 1e6,
@@ -138,22 +138,25 @@ async def post_all(client: Client, receivers: Receivers, count: int, body_bytes:
     )
 
 
-async def _post(post: Post, receivers: Receivers, count: int, body: bytes, in_flight: int, times: list[float]) -> None:
+async def post_some(
+    post: Post, receivers: Receivers, count: int, body: bytes, in_flight: int, times: list[float]
+) -> None:
+    """`count` signed posts, so many at once; to `times` is added how long each took."""
     numbers = iter(range(count))
 
     async def work(_: int) -> None:
         for number in numbers:
             started = time.perf_counter()
-            status = await post(receivers.urls[number % len(receivers.urls)], _signed(number, body), body)
+            status = await post(receivers.urls[number % len(receivers.urls)], signed(f"msg_{number}", body), body)
             times.append(time.perf_counter() - started)
             assert status == 200, status
 
     await keep_busy(in_flight, work)
 
 
-def _signed(number: int, body: bytes) -> dict[str, str]:
-    """What every message carries: two HMACs."""
-    identifier, timestamp = f"msg_{number}", str(int(time.time()))
+def signed(identifier: str, body: bytes) -> dict[str, str]:
+    """The headers of every message, with two HMACs."""
+    timestamp = str(int(time.time()))
     signature = hmac.digest(_KEY, f"{identifier}.{timestamp}.".encode() + body, "sha256").hex()
     return {
         "content-type": "application/json",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench import bare, broker, cluster, engine, intake
+from bench import bare, broker, cluster, engine, intake, parts
 from bench.comparing import Comparison, Goal, Take, compare
 from bench.engine import Ground
 from bench.sink import Crowd, Receivers, receivers
@@ -40,6 +40,8 @@ def throughput(scale: Scale) -> Iterator[Comparison]:
         Goal("G3", "commit and deliver ÷ R", "full", "R", at_least=0.55),
         Goal("G5", "commit and deliver ÷ bare aiohttp", "full", "A", at_least=2.5),
         Goal("G6", "commit and deliver ÷ the same in memory", "full", "M full", at_least=0.50),
+        Goal("", "the parts of a drain alone ÷ R", "parts", "R"),
+        Goal("", "drain a durable backlog ÷ its parts alone", "drain", "parts"),
     )
     for hosts in scale.hosts:
         yield _throughput(scale, hosts, 2048, goals)
@@ -60,6 +62,7 @@ def _throughput(scale: Scale, hosts: int, body: int, goals: tuple[Goal, ...]) ->
         in_flight = 128 if hosts == 1 else 256  # as many as the engine has with its default settings
         sides: dict[str, Take] = {
             "R": partial(take_turn, bare.post_all, bare.bare, them, 2 * scale.count, body, in_flight),
+            "parts": partial(take_turn, parts.drain, ground, scale.count),
             "drain": partial(take_turn, engine.drain, ground, scale.count),
             "full": partial(take_turn, engine.full, ground, scale.count),
             "A": partial(take_turn, bare.post_all, bare.with_aiohttp, them, scale.count // 2, body, in_flight),
