@@ -108,6 +108,34 @@ class Lookup(Bulk):
         return " UNION ALL ".join(self._written.format(*(f"{mark}{each}" for each in row)) for row in numbers)
 
 
+class Change(Bulk):
+    """An UPDATE of rows by their numbers. Of each it is given the number, `{0}`, and what it calls `{1}` and so on.
+
+    PostgreSQL is given all of them at once where it says `{rows}`. SQLite takes one after the other, which costs half
+    of what it costs it to join them and to tell which they were.
+    """
+
+    def changed(self, connection: Connection, rows: Sequence[Row]) -> set[int]:
+        """Run it; returns the numbers of those that it applied to."""
+        if connection.dialect.name == POSTGRESQL:
+            return {number for (number,) in self.run_for(connection, rows)}
+        cursor: sqlite3.Cursor = connection.info["cursor"]
+        statement = self.text("sqlite")
+        return {row[0] for row in rows if cursor.execute(statement, row).rowcount > 0}
+
+    def _write(self, dialect: str, rows: int) -> str:
+        places = range(len(self._types))
+        if dialect != POSTGRESQL:
+            return self._written.format(*(f"?{place + 1}" for place in places), rows="")
+        written = f"{self._written} RETURNING {{0}}"
+        if rows == 1:
+            return written.format(*(f"${place + 1}::{self._types[place]}" for place in places), rows="")
+        names = [f"c{place}" for place in places]
+        arrays = ", ".join(f"?::{each}[]" for each in self._types)
+        given = f"FROM unnest({arrays}) AS given ({', '.join(names)})"
+        return written.format(*(f"given.{name}" for name in names), rows=given)
+
+
 class Insert(Bulk):
     """Rows of a table that the database numbers, given as the `columns` that are named."""
 

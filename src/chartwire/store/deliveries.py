@@ -18,7 +18,7 @@ from chartwire.model.health import Health
 from chartwire.model.message import endpoint_disabled
 from chartwire.model.webhook import UNTIMED, DeliveryState, DisabledReason, Endpoint, EndpointState, Outcome, Timing
 from chartwire.store import audit, outbox, ring, schema, subscriptions
-from chartwire.store.bulk import Bulk, Row
+from chartwire.store.bulk import Bulk, Change, Row
 from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.endpoints import endpoints_of
 from chartwire.store.ring import IS_WAITING
@@ -27,16 +27,14 @@ from chartwire.store.vault import Purpose, Vault
 _ENDPOINT = schema.endpoint.c
 _DELIVERY = schema.delivery.c
 
-SETTLE = Bulk(
-    """WITH ended (seq, lease, state, attempts, due_at, outcome, http_status, settled_at) AS ({rows})
-    UPDATE delivery
-    SET state = ended.state, attempts = ended.attempts, again = true, due_at = ended.due_at, lease = NULL,
-        lease_until = NULL, outcome = ended.outcome, http_status = ended.http_status, settled_at = ended.settled_at
-    FROM ended
-    WHERE delivery.seq = ended.seq AND delivery.lease = ended.lease AND delivery.state || '' = 'waiting'
-        AND delivery.lease_until > ?
-    RETURNING delivery.seq""",
-    "bigint text text integer bigint text integer bigint",
+SETTLE = Change(
+    """UPDATE delivery
+    SET state = {2}, attempts = {3}, again = true, due_at = {4}, lease = NULL, lease_until = NULL, outcome = {5},
+        http_status = {6}, settled_at = {7}
+    {rows}
+    WHERE delivery.seq = {0} AND delivery.lease = {1} AND delivery.state || '' = 'waiting'
+        AND delivery.lease_until > {8}""",
+    "bigint text text integer bigint text integer bigint bigint",
 )
 
 RECORD_ATTEMPTS = Bulk(
@@ -157,11 +155,12 @@ def _settle_deliveries(connection: Connection, ended: Sequence[Ended], now: int)
             result.outcome.value,
             result.http_status,
             now if result.retry_at is None else None,
+            now,
         )
         for claimed, result in ended
         if newest[claimed.seq] is claimed
     ]
-    settled = {seq for (seq,) in SETTLE.run_for(connection, rows, tail=(now,))}
+    settled = SETTLE.changed(connection, rows)
     return [claimed.seq in settled and newest[claimed.seq] is claimed for claimed, _ in ended]
 
 
