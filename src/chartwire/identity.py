@@ -7,7 +7,8 @@ a person is believed only with its signature, for us, for this very sign-in, and
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +19,7 @@ import aiohttp
 import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 from yarl import URL
 
 from chartwire import __version__
@@ -206,7 +207,7 @@ class IdentityProvider:
         now = self._clock()
         if anew or self._keys is None or self._keys[0] < now - _KEPT:
             found = await _get(session, await self._endpoint(session, "jwks_uri"))
-            self._keys = now, KeySet.import_key_set({"keys": found.get("keys", [])})
+            self._keys = now, KeySet(list(_known_keys(found.get("keys"))))
         return self._keys[1]
 
     async def _with_user_info(self, session: aiohttp.ClientSession, claims: Claims, tokens: Claims) -> Claims:
@@ -218,6 +219,14 @@ class IdentityProvider:
         if told.get("sub") != claims["sub"]:
             raise IdentityError(Failure.NOT_PROVEN)
         return {**told, **claims}
+
+
+def _known_keys(published: Any) -> Iterator[Key]:
+    """Those that can be used; the others, as of a curve that is newer than we are, are passed over (RFC 7517 §5)."""
+    for each in published if isinstance(published, list) else []:
+        with suppress(JoseError, ValueError, KeyError, TypeError):
+            if isinstance(each, dict):
+                yield import_key(each)
 
 
 async def _get(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str] | None = None) -> Claims:

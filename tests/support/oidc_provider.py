@@ -37,6 +37,8 @@ class OidcProvider:
     user_info: dict[str, Any] | None = None
     published: bool = True
     """Whether the key that signs is among those of `/jwks`."""
+    others: list[Any] = field(default_factory=list)
+    """What else is there."""
     algorithm: str = "RS256"
     key: RSAKey = field(default_factory=lambda: KEYS[0])
     clock: Clock = system_clock
@@ -104,7 +106,7 @@ class OidcProvider:
     async def _jwks(self, request: web.Request) -> web.Response:
         del request
         key = self.key if self.published else KEYS[2]
-        return web.json_response({"keys": [{**key.as_dict(private=False), "kid": self.key.kid}]})
+        return web.json_response({"keys": [*self.others, {**key.as_dict(private=False), "kid": self.key.kid}]})
 
     async def _user_info(self, request: web.Request) -> web.Response:
         assert request.headers["authorization"] == "Bearer opened"

@@ -126,6 +126,25 @@ async def test_what_proves_nothing_lets_nobody_in(tmp_path: Path) -> None:
         assert (await sign_on(visit)).status_code == 303
 
 
+async def test_keys_that_we_do_not_understand_are_passed_over(tmp_path: Path) -> None:
+    newer = {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "newer"}
+    async with running_provider() as provider, signing_on(tmp_path, provider) as installation:
+        await add_member(installation, await add_account(installation), EMAIL)
+        provider.others = [
+            newer,
+            {"kty": "PQ", "kid": "newest"},
+            {"kty": "EC"},
+            {"kty": "RSA", "n": "!", "e": "!"},
+            "x",
+        ]
+        async with visiting(installation) as visit:
+            assert (await sign_on(visit)).status_code == 303
+        provider.others, provider.published = [newer], False
+        installation.clock.advance(hours=2)  # what was learned of the provider is asked for anew
+        async with visiting(installation) as visit:
+            assert_refused(await sign_on(visit), Failure.NOT_PROVEN)
+
+
 async def test_what_comes_back_must_be_what_was_begun_here_and_lately(tmp_path: Path) -> None:
     async with running_provider() as provider, signing_on(tmp_path, provider) as installation:
         await add_member(installation, await add_account(installation), EMAIL)
