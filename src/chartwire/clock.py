@@ -7,6 +7,7 @@ wire formats carry and what the database keeps; a time that was stored equals th
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 Clock = Callable[[], datetime]
 """Returns now, in UTC, cut to the millisecond."""
@@ -17,7 +18,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def system_clock() -> datetime:
     """Now, by the machine's clock."""
-    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
+    return _at(time.time_ns() // 1_000_000)
+
+
+@lru_cache(1)
+def _at(milliseconds: int) -> datetime:
+    """While much happens, the same is asked many times within a millisecond."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def truncate(moment: datetime) -> datetime:

@@ -206,9 +206,9 @@ class Dispatcher:
         total = 0 if self._closing or not self._poster.is_open else self._slots.left
         room = Room(total, self._endpoint_limit, self._slots.busy(), freed, finished)
         claim = claims.claim(connection, self._targets, room, lease, now, now + _LEASE)
-        self._claiming = claim.deliveries
         for claimed in claim.deliveries:
             self._slots.take(claimed.target.endpoint.seq)
+        self._claiming = claim.deliveries  # not before: a cycle that is cut off gives back what it finds here
         return settled, claim, total
 
     def _forget_claim(self) -> None:
@@ -272,19 +272,23 @@ class Dispatcher:
     def _tell(self, ended: Sequence[Ended], settled: Sequence[bool]) -> None:
         """Count and log what a cycle has written down."""
         now = self._clock()
-        self._metrics.attempt_seconds.observe_all(result.duration_ms / 1000 for _, result in ended)
+        self._metrics.attempt_seconds.observe_all([result.duration_ms / 1000 for _, result in ended])
+        delivered = Outcome.DELIVERED
         self._metrics.delivery_lag.observe_all(
-            max(0.0, (now - claimed.created_at).total_seconds())
-            for claimed, result in ended
-            if result.outcome is Outcome.DELIVERED
+            [
+                max(0.0, (now - claimed.created_at).total_seconds())
+                for claimed, result in ended
+                if result.outcome is delivered
+            ]
         )
-        for (claimed, _), was_settled in zip(ended, settled, strict=True):
-            if not was_settled:
-                log.warning("a delivery was settled by another", delivery=claimed.event_id)
+        if not all(settled):
+            for (claimed, _), was_settled in zip(ended, settled, strict=True):
+                if not was_settled:
+                    log.warning("a delivery was settled by another", delivery=claimed.event_id)
         if log.is_enabled_for(logging.DEBUG):
             for each in ended:
                 _log_attempt(*each)
-        outcomes = Counter((claimed.event_type, result.outcome) for claimed, result in ended)
+        outcomes = Counter([(claimed.event_type, result.outcome) for claimed, result in ended])
         for labels, count in outcomes.items():
             self._metrics.attempts.labels(*labels).inc(count)
 

@@ -6,7 +6,6 @@ That is only done where one process is all there is, while nothing that is due w
 process, and for endpoints of which a claim has opened the secrets. Everything else waits in the ring (`store.ring`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from threading import Lock
@@ -40,7 +39,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken = 0
-        self._busy: Counter[int] = Counter()
+        self._busy: dict[int, int] = {}  # a Counter would call Python for each that comes or goes
         self._lock = Lock()
 
     @property
@@ -50,7 +49,7 @@ class Slots:
 
     def busy_at(self, endpoint_seq: int) -> int:
         """How many are under way at an endpoint."""
-        return self._busy[endpoint_seq]
+        return self._busy.get(endpoint_seq, 0)
 
     def busy(self) -> dict[int, int]:
         """How many are under way at each."""
@@ -61,15 +60,15 @@ class Slots:
         """An attempt is to begin."""
         with self._lock:
             self._taken += 1
-            self._busy[endpoint_seq] += 1
+            self._busy[endpoint_seq] = self._busy.get(endpoint_seq, 0) + 1
 
     def give(self, endpoint_seq: int) -> None:
         """An attempt has ended, or does not begin after all."""
         with self._lock:
+            left = self._busy.pop(endpoint_seq) - 1
             self._taken -= 1
-            self._busy[endpoint_seq] -= 1
-            if not self._busy[endpoint_seq]:
-                del self._busy[endpoint_seq]
+            if left:
+                self._busy[endpoint_seq] = left
 
 
 class Offer(NamedTuple):
