@@ -22,6 +22,7 @@ import httptools
 from bench.sink import Receivers
 from bench.turns import Turn, keep_busy, peak_memory, percentile, spending
 from chartwire.delivery.egress import PostRequest, Recipient
+from chartwire.delivery.headers import header_lines
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.outbound import vetted_session
 
@@ -114,7 +115,7 @@ async def ours(receivers: Receivers) -> AsyncIterator[Post]:
     recipients = {url: Recipient(url) for url in receivers.urls}
 
     async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-        return (await egress.post(PostRequest(recipients[url], headers, body, 15))).status or 0
+        return (await egress.post(PostRequest(recipients[url], header_lines(headers), body, 15))).status or 0
 
     yield post
     await egress.close()

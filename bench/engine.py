@@ -45,6 +45,9 @@ from chartwire.store.vault import Vault
 from chartwire.telemetry import Metrics
 
 RETENTION = timedelta(days=30)
+_ID = slice(len("\r\nwebhook-id: "), len("\r\nwebhook-id: ") + 36)
+"""Where a request has the id of its message."""
+
 _ACCOUNTS = 10
 _FILLED_AT_ONCE = 500
 _COMMITTERS = 64
@@ -90,8 +93,10 @@ class _TimedEgress(HttpEgress):
         self._done = asyncio.Event()
 
     def send(self, request: PostRequest, answered: Answered) -> None:
+        message_id = request.lines[_ID].decode()
+
         def note(answer: PostAnswer, timing: Timing) -> None:
-            self.answered[request.headers["webhook-id"]] = time.perf_counter()
+            self.answered[message_id] = time.perf_counter()
             if len(self.answered) >= self._expected:
                 self._done.set()
             answered(answer, timing)

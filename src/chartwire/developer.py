@@ -12,6 +12,7 @@ import orjson
 
 from chartwire import __version__, ids
 from chartwire.clock import Clock
+from chartwire.delivery.headers import headers_of
 from chartwire.delivery.signing import sign
 from chartwire.errors import ChartwireError
 from chartwire.model.signing_key import SEED_BYTES, WEBHOOK_KEY_LENGTH, SigningKey
@@ -147,7 +148,7 @@ async def _forward(session: aiohttp.ClientSession, to: Forwarding, event: Any, c
     headers = {
         "content-type": "application/json",
         "user-agent": f"Chartwire/{__version__}",
-        **sign(SignatureScheme.V1, [to.key], event["id"], int(now.timestamp()), body),
+        **headers_of(sign(SignatureScheme.V1, [to.key], event["id"], int(now.timestamp()), body)),
         **({"x-webhook-key": to.key.webhook_key} if to.send_key else {}),
     }
     started = asyncio.get_running_loop().time()

@@ -31,7 +31,7 @@ async def post_by(worker: Mapping[str, str], inside: str, key: bytes, folder: Pa
     async with Receiver() as receiver, ChartwireProcess(folder / "data", worker) as process:
         async with a_relay(inside, key, None) as relay:
             await until_heard(relay)
-            answer = await post(relay, PostRequest(Recipient(receiver.url), {"webhook-id": "m1"}, b"{}", 5))
+            answer = await post(relay, PostRequest(Recipient(receiver.url), b"\r\nwebhook-id: m1", b"{}", 5))
         await until_acknowledged(inside, key)
         assert answer is not None
         assert answer.status == 200

@@ -21,6 +21,7 @@ from tests.support.ports import free_port
 from tests.support.posting import BODY, KEY, POLICY, a_delivery, a_poster
 
 from chartwire.clock import system_clock
+from chartwire.delivery.headers import headers_of
 from chartwire.delivery.signing import sign
 from chartwire.model.message import Meta, ping_message
 from chartwire.model.signing_key import SigningKey
@@ -42,8 +43,8 @@ def now() -> int:
 def signed(
     body: bytes = BODY, message_id: str = "m1", at: int | None = None, keys: Sequence[SigningKey] = (KEY,)
 ) -> dict[str, str]:
-    headers = sign(SignatureScheme.V1, keys, message_id, now() if at is None else at, body)
-    return {"content-type": "application/json", **headers}
+    lines = sign(SignatureScheme.V1, keys, message_id, now() if at is None else at, body)
+    return {"content-type": "application/json", **headers_of(lines)}
 
 
 def test_the_page_shows_the_very_files() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from chartwire.delivery.headers import header_lines, headers_of
 from chartwire.delivery.signing import sign, signature_headers
 from chartwire.model.signing_key import SigningKey
 from chartwire.model.webhook import DeliveryMode, Endpoint, EndpointState, PayloadVersion, SignatureScheme
@@ -59,10 +60,25 @@ def test_fixed_vector_of_both_symmetric_signatures() -> None:
 
 @given(key=st.text(max_size=80), body=st.binary())
 def test_whatever_the_key_the_macs_are_those_of_the_standard_library(key: str, body: bytes) -> None:
-    signed = sign(SignatureScheme.V1, [SigningKey(key, KEY.seed, EPOCH)], MESSAGE_ID, 1735689600, body)
+    signed = headers_of(sign(SignatureScheme.V1, [SigningKey(key, KEY.seed, EPOCH)], MESSAGE_ID, 1735689600, body))
     proof = hmac.digest(key.encode(), f"{MESSAGE_ID}.1735689600.".encode() + body, "sha256")
     assert signed["x-metriport-signature"] == hmac.digest(key.encode(), body, "sha256").hex()
     assert signed["webhook-signature"] == f"v1,{base64.b64encode(proof).decode()}"
+
+
+@given(message_id=st.text(max_size=40))
+@example("a\r\nx: y")
+@example("a\nx: y")
+@example("a\0")
+def test_an_id_is_the_value_of_its_header_or_nothing_is_signed(message_id: str) -> None:
+    try:
+        lines = sign(SignatureScheme.V1, [KEY, OLD_KEY], message_id, 1735689600, BODY)
+    except ValueError:
+        assert not (message_id.isascii() and message_id.isprintable())
+    else:
+        headers = headers_of(lines)
+        assert headers["webhook-id"] == message_id
+        assert lines == header_lines(headers)
 
 
 def test_standardwebhooks_accepts_the_key_in_both_spellings() -> None:

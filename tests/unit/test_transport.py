@@ -23,7 +23,7 @@ PROFILES = st.none() | st.builds(TlsProfile, authority=TEXT, certificate=TEXT, p
 REQUESTS = st.builds(
     PostRequest,
     recipient=st.builds(Recipient, url=TEXT, headers=HEADERS, tls=PROFILES),
-    headers=HEADERS,
+    lines=st.binary(max_size=80),
     body=st.binary(max_size=200),
     deadline=st.floats(0.1, 30),
 )
@@ -47,7 +47,7 @@ def test_a_posting_opens_as_what_it_was(request: PostRequest) -> None:
     assert (opened.request.body, opened.request.deadline) == (request.body, request.deadline)
     before, after = request.recipient, opened.request.recipient
     assert (after.url, after.tls) == (before.url, before.tls)
-    assert {**after.headers, **opened.request.headers} == {**before.headers, **request.headers}
+    assert (after.headers, opened.request.lines) == (before.headers, request.lines)
 
 
 @given(answer=ANSWERS, timing=TIMINGS)
@@ -57,7 +57,7 @@ def test_an_answer_opens_as_what_it_was(answer: PostAnswer, timing: Timing) -> N
 
 
 def a_posting() -> Posting:
-    return Posting("a1", "sender", BEGIN_BY, PostRequest(APP, {"webhook-id": "m"}, b"body", 15))
+    return Posting("a1", "sender", BEGIN_BY, PostRequest(APP, b"\r\nwebhook-id: m", b"body", 15))
 
 
 @given(place=st.integers(0), bit=st.integers(0, 7))

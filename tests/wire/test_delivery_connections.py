@@ -76,7 +76,7 @@ async def test_who_gets_a_connection_next_takes_nothing_of_who_had_it(
 ) -> None:
     monkeypatch.setattr(line, "_PATIENCE_SECONDS", PATIENCE_SECONDS)  # an answer may take long here
     egress = HttpEgress([ip_network("127.0.0.0/8")], 1)
-    request = PostRequest(Recipient(f"http://127.0.0.1:{opener.port}/"), {}, b"{}", PATIENCE_SECONDS)
+    request = PostRequest(Recipient(f"http://127.0.0.1:{opener.port}/"), b"", b"{}", PATIENCE_SECONDS)
     told = await asyncio.gather(*(egress.post_timed(request) for _ in range(3)))
     await egress.close()
     assert [(answer.status, timing.is_reused) for answer, timing in told] == [(200, False), (200, True), (200, True)]

@@ -94,7 +94,7 @@ async def an_egress(proxy_url: str, ssl_context: ssl.SSLContext | None = None) -
 
 
 def a_request(url: str) -> PostRequest:
-    return PostRequest(Recipient(url), {}, BODY, PATIENCE_SECONDS)
+    return PostRequest(Recipient(url), b"", BODY, PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
@@ -167,5 +167,5 @@ async def test_a_proxy_that_is_silent_uses_up_the_deadline(scheme: str) -> None:
         await asyncio.Event().wait()
 
     async with serve_raw(silent) as proxy_port, an_egress(f"{scheme}://127.0.0.1:{proxy_port}") as egress:
-        answer = await egress.post(PostRequest(Recipient("http://app.example/"), {}, BODY, 0.2))
+        answer = await egress.post(PostRequest(Recipient("http://app.example/"), b"", BODY, 0.2))
     assert answer.failure is Outcome.TIMEOUT

@@ -69,7 +69,7 @@ def a_poster(relay: RelayEgress) -> Poster:
 
 def a_request(url: str, body: bytes = BODY, tls: TlsProfile | None = None) -> PostRequest:
     recipient = Recipient(url, {"content-type": "application/json"}, tls)
-    return PostRequest(recipient, {"webhook-id": "m1"}, body, PATIENCE_SECONDS)
+    return PostRequest(recipient, b"\r\nwebhook-id: m1", body, PATIENCE_SECONDS)
 
 
 def tickets(bus: NatsBus, outcome: str) -> float:

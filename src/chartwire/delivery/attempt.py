@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from random import Random
 
 import orjson
 
 from chartwire.clock import Clock
 from chartwire.delivery.egress import Egress, PostAnswer, PostRequest, Recipient
+from chartwire.delivery.headers import header_lines
 from chartwire.delivery.schedule import next_attempt, parse_retry_after, pause
 from chartwire.delivery.signing import key_headers, sign
 from chartwire.errors import BusError
@@ -24,6 +25,8 @@ from chartwire.store.vault import Purpose, Vault
 from chartwire.tracing import continue_trace
 
 _MANY = 4096  # endpoints whose recipients are kept
+
+_DELIVERED, _PING = Outcome.DELIVERED, EventType.PING  # asked for with every attempt; an enumeration looks them up
 
 _SLOW_DOWN = frozenset({429, 502, 503, 504})
 
@@ -39,6 +42,9 @@ _DETAILS = {
     Outcome.TOO_LARGE_HEADERS: "The headers of the answer were too large",
     Outcome.FORBIDDEN_ADDRESS: "The URL points to an address that is not allowed",
 }
+
+
+AttemptEnded = Callable[[ClaimedDelivery, AttemptResult | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +82,48 @@ class Poster:
         """Whether anything can be posted now."""
         return self._egress.is_open
 
-    def start(self, claimed: ClaimedDelivery, ended: Callable[[ClaimedDelivery, AttemptResult | None], None]) -> None:
+    def start(self, claimed: ClaimedDelivery, ended: AttemptEnded) -> None:
         """Post a claimed delivery once; `ended` is told what follows from the answer, perhaps before this returns.
 
         It is told None of an attempt of which nobody knows how it ended: its lease brings the delivery back.
         Raises `SealBrokenError` for a payload that cannot be opened.
         """
+        target = claimed.target
+        endpoint = target.endpoint
         body = claimed.plain or self._vault.open(Purpose.PAYLOAD, claimed.body)
         started_at, started = self._clock(), time.monotonic()
-        request = self._request(claimed, body, started_at)
+        keys = target.keys_at(started_at)
+        lines = sign(endpoint.signature_scheme, keys, claimed.event_id, int(started_at.timestamp()), body)
+        if claimed.trace is not None:
+            trace = continue_trace(claimed.trace, self._random.randrange(1, 1 << 64))
+            lines += header_lines({"traceparent": trace})
+        deadline = endpoint.timeout_seconds or self._policy.timeout
+        if claimed.event_type is _PING:
+            deadline = min(deadline, self._policy.ping_timeout)
 
-        def judge_answer(answer: PostAnswer | None, timing: Timing) -> None:
-            if answer is None:
-                ended(claimed, None)
-                return
-            outcome = judge(answer) if claimed.event_type is not EventType.PING else judge_pong(answer, body)
-            seconds = time.monotonic() - started if answer.seconds is None else answer.seconds
-            ended(claimed, self._result(claimed, request.recipient.url, started_at, seconds, answer, outcome, timing))
+        judge_answer = partial(self._judge, claimed, ended, body, started_at, started)
+        self._egress.send(PostRequest(_recipient(target), lines, body, deadline), judge_answer)
 
-        self._egress.send(request, judge_answer)
+    def _judge(
+        self,
+        claimed: ClaimedDelivery,
+        ended: AttemptEnded,
+        body: bytes,
+        started_at: datetime,
+        started: float,
+        answer: PostAnswer | None,
+        timing: Timing,
+    ) -> None:
+        """What follows from an answer. A function within `start` would cost a cell for each of what it needs."""
+        if answer is None:
+            ended(claimed, None)
+            return
+        outcome = judge(answer) if claimed.event_type is not _PING else judge_pong(answer, body)
+        detail = _DETAILS.get(outcome) or f"Request failed with status code {answer.status}"
+        took = round((time.monotonic() - started if answer.seconds is None else answer.seconds) * 1000)
+        url = claimed.target.endpoint.url or ""
+        result = AttemptResult(url, started_at, took, outcome, detail, answer.status, answer.body, None, None, timing)
+        ended(claimed, result if outcome is _DELIVERED else self._failed(claimed, result, answer.retry_after))
 
     async def attempt(self, claimed: ClaimedDelivery) -> AttemptResult:
         """As `start`, for who has nothing else to do meanwhile."""
@@ -105,33 +134,6 @@ class Poster:
 
         self.start(claimed, keep)
         return await future
-
-    def _request(self, claimed: ClaimedDelivery, body: bytes, now: datetime) -> PostRequest:
-        endpoint = claimed.target.endpoint
-        keys = claimed.target.keys_at(now)
-        headers = sign(endpoint.signature_scheme, keys, claimed.event_id, int(now.timestamp()), body)
-        if claimed.trace is not None:
-            headers["traceparent"] = continue_trace(claimed.trace, self._random.randrange(1, 1 << 64))
-        deadline = endpoint.timeout_seconds or self._policy.timeout
-        if claimed.event_type is EventType.PING:
-            deadline = min(deadline, self._policy.ping_timeout)
-        return PostRequest(_recipient(claimed.target), headers, body, deadline)
-
-    def _result(
-        self,
-        claimed: ClaimedDelivery,
-        url: str,
-        started_at: datetime,
-        seconds: float,
-        answer: PostAnswer,
-        outcome: Outcome,
-        timing: Timing,
-    ) -> AttemptResult:
-        detail = _DETAILS.get(outcome) or f"Request failed with status code {answer.status}"
-        result = AttemptResult(
-            url, started_at, round(seconds * 1000), outcome, detail, answer.status, answer.body, timing=timing
-        )
-        return result if outcome is Outcome.DELIVERED else self._failed(claimed, result, answer.retry_after)
 
     def _failed(self, claimed: ClaimedDelivery, result: AttemptResult, retry_after: str | None) -> AttemptResult:
         """With what follows from a failure."""
@@ -169,7 +171,7 @@ def judge(answer: PostAnswer) -> Outcome:
         case None:
             return answer.failure or Outcome.PROTOCOL
         case status if 200 <= status < 300:
-            return Outcome.DELIVERED
+            return _DELIVERED
         case status if 300 <= status < 400:
             return Outcome.REDIRECT
         case 410:

@@ -24,13 +24,13 @@ class Recipient:
 
 
 class PostRequest(NamedTuple):
-    """A message on its way, with the headers that are its own.
+    """A message on its way, with the headers that are its own as `header_lines` makes them.
 
     `deadline` in seconds covers everything from the name's resolution to the answer's body.
     """
 
     recipient: Recipient
-    headers: Mapping[str, str]
+    lines: bytes
     body: bytes
     deadline: float
 
@@ -38,7 +38,8 @@ class PostRequest(NamedTuple):
 class PostAnswer(NamedTuple):
     """What came back: a status with at most `ANSWER_LIMIT` bytes of body, or the reason why there was no answer.
 
-    `seconds` is how long it took, where another did the posting and took the time.
+    `retry_after` is what the receiver asked for; a good answer (2xx) may lack it. `seconds` is how long it took, where
+    another did the posting and took the time.
     """
 
     status: int | None = None

@@ -6,22 +6,20 @@ x-metriport-signature    hex HMAC-SHA256 of the body under the current webhook k
 x-webhook-key            the current key itself: only for receivers of 2023, and only while it is not switched off
 """
 
-import base64
-import hashlib
+from binascii import b2a_base64, hexlify
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import assert_never
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
+from chartwire.delivery.headers import headers_of
 from chartwire.model.signing_key import SigningKey
 from chartwire.model.webhook import Endpoint, PayloadVersion, SignatureScheme
 
 _MANY = 4096  # keys that are kept prepared
-
-_BLOCK_BYTES = 64
-_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
-"""What each byte of a key becomes in front of the inner and of the outer hash."""
 
 
 def signature_headers(
@@ -29,7 +27,7 @@ def signature_headers(
 ) -> dict[str, str]:
     """The headers that prove a message; `keys` has the current one first, `timestamp` is in seconds since 1970."""
     proof = sign(endpoint.signature_scheme, keys, message_id, timestamp, body)
-    return {**proof, **key_headers(endpoint, keys)}
+    return {**headers_of(proof), **key_headers(endpoint, keys)}
 
 
 def key_headers(endpoint: Endpoint, keys: Sequence[SigningKey]) -> dict[str, str]:
@@ -39,46 +37,48 @@ def key_headers(endpoint: Endpoint, keys: Sequence[SigningKey]) -> dict[str, str
     return {}
 
 
-def sign(
-    scheme: SignatureScheme, keys: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes
-) -> dict[str, str]:
-    """The headers that prove a message and give no key away."""
-    start = f"{message_id}.{timestamp}.".encode()
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join([_signature(scheme, key, start, body) for key in keys]),
-        "x-metriport-signature": _mac(keys[0].webhook_key, body).hex(),
-    }
+def sign(scheme: SignatureScheme, keys: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes) -> bytes:
+    """The headers that prove a message and give no key away, as lines (see `headers`).
+
+    All but the id is made here, so the id alone is looked at: raises `ValueError` for one that ends a line.
+    """
+    if not message_id.isprintable():
+        raise ValueError("an id holds a line break")
+    name, current = message_id.encode("ascii"), keys[0]
+    start = b"%b.%d." % (name, timestamp)
+    signatures = _signature(scheme, current, start, body)
+    for key in keys[1:]:
+        signatures += b" " + _signature(scheme, key, start, body)
+    return b"\r\nwebhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\nx-metriport-signature: %b" % (
+        name,
+        timestamp,
+        signatures,
+        hexlify(_mac(current.webhook_key, body)),
+    )
 
 
-def _signature(scheme: SignatureScheme, key: SigningKey, start: bytes, body: bytes) -> str:
+def _signature(scheme: SignatureScheme, key: SigningKey, start: bytes, body: bytes) -> bytes:
     match scheme:
         case SignatureScheme.V1:
-            proof = _mac(key.webhook_key, start, body)
+            return b"v1," + b2a_base64(_mac(key.webhook_key, body, start), newline=False)
         case SignatureScheme.V1A:
-            proof = _ed25519(key.seed).sign(start + body)
+            return b"v1a," + b2a_base64(_ed25519(key.seed).sign(start + body), newline=False)
         case _:
             assert_never(scheme)
-    return f"{scheme},{base64.b64encode(proof).decode()}"
 
 
-def _mac(key: str, *parts: bytes) -> bytes:
-    """HMAC-SHA256 (RFC 2104) from copies of hashes that have read the key (`docs/decisions/0067`)."""
-    read_inner, read_outer = _hashes(key)
-    inner, outer = read_inner.copy(), read_outer.copy()
-    for part in parts:
-        inner.update(part)
-    outer.update(inner.digest())
-    return outer.digest()
+def _mac(key: str, body: bytes, start: bytes = b"") -> bytes:
+    """HMAC-SHA256 (RFC 2104) of `start` and `body`, by a copy of one that has read the key (`docs/decisions/0072`)."""
+    mac = _keyed(key).copy()
+    if start:
+        mac.update(start)
+    mac.update(body)
+    return mac.finalize()
 
 
 @lru_cache(_MANY)
-def _hashes(key: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
-    """The inner and the outer hash, to be copied, after the block that the key is to each."""
-    secret = key.encode()
-    block = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK_BYTES else secret).ljust(_BLOCK_BYTES, b"\0")
-    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+def _keyed(key: str) -> HMAC:
+    return HMAC(key.encode(), SHA256())
 
 
 @lru_cache(_MANY)

@@ -32,7 +32,7 @@ from chartwire.model.webhook import Outcome, Timing
 from chartwire.tls import TlsProfile
 
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
-_FORMAT = 1
+_FORMAT = 2
 """Goes into the tag, and up with every change of what a frame holds: releases that would not understand each other do
 not meet on the broker."""
 
@@ -107,7 +107,8 @@ class Transport:
             "sender": posting.sender,
             "beginBy": to_milliseconds(posting.begin_by),
             "url": recipient.url,
-            "headers": {**recipient.headers, **request.headers},
+            "headers": dict(recipient.headers),
+            "lines": request.lines.decode("latin-1"),
             "deadline": request.deadline,
             "tls": None if recipient.tls is None else asdict(recipient.tls),
         }
@@ -117,7 +118,8 @@ class Transport:
         """The inverse; raises `SealBrokenError`."""
         head, body = self._open(_Kind.POSTING, frame)
         tls = None if head["tls"] is None else TlsProfile(**head["tls"])
-        request = PostRequest(_recipient(head["url"], tls), head["headers"], body, head["deadline"])
+        recipient = _recipient(head["url"], tuple(head["headers"].items()), tls)
+        request = PostRequest(recipient, head["lines"].encode("latin-1"), body, head["deadline"])
         return Posting(head["id"], head["sender"], from_milliseconds(head["beginBy"]), request)
 
     def seal_answer(self, answered: Answered) -> bytes:
@@ -161,6 +163,6 @@ def _derive(key: bytes, salt: bytes) -> bytes:
 
 
 @lru_cache(maxsize=_RECIPIENTS)
-def _recipient(url: str, tls: TlsProfile | None) -> Recipient:
+def _recipient(url: str, headers: tuple[tuple[str, str], ...], tls: TlsProfile | None) -> Recipient:
     """The same for all messages that go there, so that it is prepared once."""
-    return Recipient(url, tls=tls)
+    return Recipient(url, dict(headers), tls)

@@ -9,7 +9,7 @@ from chartwire.addresses import IPNetwork
 from chartwire.delivery.egress import PostAnswer, PostRequest
 from chartwire.delivery.http.connecting import Connector, Laps
 from chartwire.delivery.http.connection import Connection
-from chartwire.delivery.http.destination import Place, header_lines, prepare
+from chartwire.delivery.http.destination import Place, prepare
 from chartwire.delivery.http.line import Answered, Lines, Posting
 from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.proxy import Proxy
@@ -67,11 +67,10 @@ class HttpEgress:
         deadline = self._loop.time() + request.deadline
         try:
             place, head = prepare(request.recipient)
-            lines = header_lines(request.headers)
         except (ForbiddenAddressError, ValueError) as error:
             answered(PostAnswer(failure=reason_of(error)), UNTIMED)
             return
-        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, lines, len(request.body), request.body)
+        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.lines, len(request.body), request.body)
         posting = Posting(place, message, deadline, answered)
         connection = self._pool.take(posting.place)
         if connection is not None:

@@ -1,7 +1,6 @@
 """Where to connect, and the bytes that every request to a recipient begins with."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from yarl import URL
 
 from chartwire import __version__
 from chartwire.delivery.egress import Recipient
+from chartwire.delivery.headers import header_lines
 from chartwire.errors import ForbiddenAddressError
 from chartwire.tls import TlsProfile
 
@@ -56,17 +56,6 @@ _places: WeakValueDictionary[tuple[Origin, TlsProfile | None], Place] = WeakValu
 def _place(origin: Origin, profile: TlsProfile | None) -> Place:
     """The one that anybody holds, as long as somebody does: two would be two pools of connections."""
     return _places.setdefault((origin, profile), Place(origin, profile))
-
-
-def header_lines(headers: Mapping[str, str]) -> bytes:
-    """Each header on a line of its own, after the end of the one before; raises `ValueError` if one is not a line."""
-    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
-    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
-        raise ValueError("a header holds a line break")
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError("a header holds what HTTP cannot say") from None
 
 
 @lru_cache(maxsize=_MANY)
