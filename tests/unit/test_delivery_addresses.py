@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chartwire.addresses import IPAddress, IPNetwork
-from chartwire.delivery.http.connecting import Connector, Laps
+from chartwire.delivery.http.connecting import Connector
 from chartwire.delivery.http.destination import parse_destination
+from chartwire.delivery.http.laps import Laps
 from chartwire.delivery.http.tls import TlsContexts
 from chartwire.errors import ForbiddenAddressError
 
@@ -51,7 +52,7 @@ def reached(url: str, answer: Sequence[str] | None = None, allowed: Sequence[IPN
 
     async def connect() -> None:
         origin, _ = parse_destination(url)
-        await Connector(allowed, Resolver(answer), CONTEXTS, route).connect(origin, None, Laps())
+        await Connector(allowed, Resolver(answer), CONTEXTS, route, freed=lambda _: None).connect(origin, None, Laps())
 
     with contextlib.suppress(ForbiddenAddressError, OSError, ValueError):
         asyncio.run(connect())

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -12,11 +13,13 @@ from tests.support.receiver import read_request, serve_raw
 
 from chartwire.delivery.egress import PostAnswer, PostRequest, Recipient
 from chartwire.delivery.http import line
+from chartwire.delivery.http.answer import Glance
 from chartwire.delivery.http.client import HttpEgress
 from chartwire.delivery.http.connection import Connection
 from chartwire.delivery.http.destination import Origin, Place
 from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.resolution import SystemResolver
+from chartwire.model.webhook import Timing
 
 pytestmark = pytest.mark.embedded
 
@@ -25,6 +28,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 PLACES = {host: Place(Origin(host, 80, encrypted=False)) for host in "abc"}
+
+
+def _keep(answered: "asyncio.Future[PostAnswer]", answer: PostAnswer, _: Timing) -> None:
+    answered.set_result(answer)
 
 
 class Opener:
@@ -37,10 +44,12 @@ class Opener:
     async def open(self, count: int) -> list[Connection]:
         loop = asyncio.get_running_loop()
         for _ in range(count):
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", self.port)
+            _, connection = await loop.create_connection(
+                partial(Connection, Glance(), lambda _: None), "127.0.0.1", self.port
+            )
             answered: asyncio.Future[PostAnswer] = loop.create_future()
             request = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
-            connection.exchange(request, loop.time() + PATIENCE_SECONDS, answered.set_result)
+            connection.exchange(request, loop.time() + PATIENCE_SECONDS, partial(_keep, answered))
             await answered
             self.opened.append(connection)
         return self.opened[-count:]

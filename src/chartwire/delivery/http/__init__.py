@@ -8,7 +8,8 @@ routes        addresses to sockets
 proxy         the same through an HTTP or SOCKS5 proxy
 tls           contexts of endpoints that have an authority or a certificate of their own
 connection    one connection: a request at a time, its answer, what became of it
-answer        bytes to an answer, within bounds
+answer        bytes to an answer, at a glance or with care, within bounds
+laps          how long each step took
 reasons       why there was no answer, in the codes that customers see
 pool          connections that wait for their next request
 """

@@ -16,8 +16,49 @@ class _StopParsing(Exception):  # noqa: N818  not an error: it makes the parser 
     """The rest is of no interest."""
 
 
+class Glance:
+    """Takes what nearly every answer is at once: a good one, whole, in one piece, after which the connection is kept.
+
+    Nobody asks for a header of such an answer, so none is handed over by the parser, which costs more than all the
+    rest. Anything else, and whatever may be beyond a limit, is not for it. One serves all connections of a loop.
+    """
+
+    __slots__ = ("_begun", "_body", "_is_kept", "_parser")
+
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+
+    def take(self, data: bytes) -> PostAnswer | None:
+        """The answer, if that is what `data` is; else somebody has to read it with care."""
+        if len(data) > ANSWER_LIMIT or data.count(b"\n") > _HEADERS_LIMIT:
+            return None
+        self._begun, self._body, self._is_kept = 0, b"", False
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._is_kept = False
+        if self._is_kept and self._begun == 1 and 200 <= (status := self._parser.get_status_code()) < 300:
+            return PostAnswer(status, self._body)
+        self._parser = HttpResponseParser(self)  # who knows where it stopped
+        return None
+
+    # --- called by the parser -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """An answer begins; a second one is either that after an interim one or was not asked for."""
+        self._begun += 1
+
+    def on_body(self, piece: bytes) -> None:
+        """A part of the body, free of chunks."""
+        self._body += piece
+
+    def on_message_complete(self) -> None:
+        """An answer is whole."""
+        self._is_kept = self._parser.should_keep_alive()
+
+
 class AnswerReader:
-    """Reads the answers of one connection, one after another: `begin`, then `feed` until there is an answer.
+    """Reads one answer with care: `feed` until there is one.
 
     `clean` says, once there is an answer, whether the connection is exactly at its end and may carry another request.
     """
@@ -30,16 +71,10 @@ class AnswerReader:
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
         self._body = bytearray()
-        self.begin()
-
-    def begin(self) -> None:
-        """Expect the next answer."""
         self._status = 0
         self._retry_after: str | None = None
         self._headers = self._head_bytes = self._received = 0
         self._in_body = self._is_sized = self._whole = self._oversized = self.clean = False
-        if self._body:
-            self._body = bytearray()
 
     def feed(self, data: bytes) -> PostAnswer | None:
         """Take what was received; returns the answer, or why there is none, as soon as that is known."""

@@ -2,14 +2,14 @@
 
 import asyncio
 import ssl
-from collections import defaultdict
 from collections.abc import Sequence
 
 from chartwire.addresses import IPNetwork
 from chartwire.delivery.egress import PostAnswer, PostRequest
-from chartwire.delivery.http.connecting import Connector, Laps
+from chartwire.delivery.http.connecting import Connector
 from chartwire.delivery.http.connection import Connection
 from chartwire.delivery.http.destination import Place, prepare
+from chartwire.delivery.http.laps import Laps, timing_of
 from chartwire.delivery.http.line import Answered, Lines, Posting
 from chartwire.delivery.http.pool import ConnectionPool
 from chartwire.delivery.http.proxy import Proxy
@@ -49,11 +49,12 @@ class HttpEgress:
             self._resolver,
             TlsContexts(ssl_context),
             Proxy.parse(proxy_url).reach if proxy_url else reach_directly,
+            self._take_back,
         )
         self._pool = ConnectionPool(_IDLE_PER_IN_FLIGHT * limit, limit)
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._in_use: defaultdict[Place, int] = defaultdict(int)
+        self._in_use: dict[Place, int] = {}
         self._lines = Lines(self._loop, self._open_for)
         self._tick: asyncio.TimerHandle | None = None
 
@@ -70,15 +71,16 @@ class HttpEgress:
         except (ForbiddenAddressError, ValueError) as error:
             answered(PostAnswer(failure=reason_of(error)), UNTIMED)
             return
-        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.lines, len(request.body), request.body)
-        posting = Posting(place, message, deadline, answered)
-        connection = self._pool.take(posting.place)
+        body = request.body
+        message = b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.lines, len(body), body)
+        connection = self._pool.take(place)
         if connection is not None:
-            self._exchange(posting, connection)
-        elif posting.place in self._in_use:
-            self._lines.stand(posting)
+            self._begin_use(place)
+            connection.exchange(message, deadline, answered)
+        elif place in self._in_use:
+            self._lines.stand(Posting(place, message, deadline, answered))
         else:
-            self._open_for(posting)
+            self._open_for(Posting(place, message, deadline, answered))
 
     async def post(self, request: PostRequest) -> PostAnswer:
         """As `send`, for who waits for it. One that is cancelled goes on by itself until its deadline."""
@@ -109,57 +111,56 @@ class HttpEgress:
         await asyncio.gather(*(connection.lost for connection in self._open))
         self._resolver.close()
 
-    def _exchange(self, posting: Posting, connection: Connection, laps: Laps | None = None) -> None:
-        """`laps` are those of opening the connection, unless it stood already."""
-        place, message, deadline, answered = posting
-        self._in_use[place] += 1
-
-        def finish(answer: PostAnswer) -> None:
-            timing = _timing(laps, connection.first_byte)  # before the next request on it begins
-            self._end_use(place)
-            following = self._lines.next(place)
-            if following is not None:
-                self._go_on(following, connection)
-            elif connection.is_open:
-                self._pool.give(place, connection, self._loop.time())
-            answered(answer, timing)
-
-        connection.exchange(message, deadline, finish)
+    def _take_back(self, connection: Connection) -> None:
+        """An exchange has ended: what its connection is used for next, if it can be."""
+        place = connection.place
+        following = self._lines.next(place)
+        if following is not None:
+            self._go_on(following, connection)
+            return
+        self._end_use(place)
+        if connection.is_open:
+            self._pool.give(place, connection, self._loop.time())
 
     def _go_on(self, posting: Posting, connection: Connection) -> None:
         if connection.is_reusable():
-            self._exchange(posting, connection)
+            connection.exchange(posting.message, posting.deadline, posting.answered)
         else:
             connection.abort()
+            self._end_use(posting.place)
             self._open_for(posting)
 
     def _open_for(self, posting: Posting) -> None:
-        self._in_use[posting.place] += 1
+        self._begin_use(posting.place)
         opening = self._loop.create_task(self._open_and_exchange(posting))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
 
     async def _open_and_exchange(self, posting: Posting) -> None:
-        laps = Laps()
+        place, laps = posting.place, Laps()
         try:
-            connection = await self._connect(posting.place, posting.deadline, laps)
+            connection = await self._connect(place, posting.deadline, laps)
         except (ForbiddenAddressError, OSError, ValueError) as error:
-            self._end_use(posting.place)
-            if posting.place not in self._in_use and (following := self._lines.next(posting.place)) is not None:
+            self._end_use(place)
+            if place not in self._in_use and (following := self._lines.next(place)) is not None:
                 self._open_for(following)
-            posting.answered(PostAnswer(failure=reason_of(error)), _timing(laps, None))
+            posting.answered(PostAnswer(failure=reason_of(error)), timing_of(laps, None))
         else:
-            self._end_use(posting.place)
-            self._exchange(posting, connection, laps)
+            connection.exchange(posting.message, posting.deadline, posting.answered)
+
+    def _begin_use(self, place: Place) -> None:
+        """Of a connection to there, or of the hope for one."""
+        self._in_use[place] = self._in_use.get(place, 0) + 1
 
     def _end_use(self, place: Place) -> None:
-        self._in_use[place] -= 1
-        if not self._in_use[place]:
-            del self._in_use[place]
+        left = self._in_use.pop(place) - 1
+        if left:
+            self._in_use[place] = left
 
     async def _connect(self, place: Place, deadline: float, laps: Laps) -> Connection:
         async with asyncio.timeout_at(deadline):
             connection = await self._connector.connect(place.origin, place.profile, laps)
+        connection.place, connection.laps = place, laps
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         if self._tick is None:
@@ -173,9 +174,3 @@ class HttpEgress:
                 connection.expire()
         self._pool.close_aged(now)
         self._tick = self._loop.call_later(_TICK_SECONDS, self._look_after) if self._open else None
-
-
-def _timing(laps: Laps | None, first_byte: int | None) -> Timing:
-    if laps is None:
-        return Timing(True, None, None, None, first_byte)
-    return Timing(False, laps.dns, laps.connect, laps.tls, first_byte)

@@ -3,16 +3,16 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from time import perf_counter
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import aiofastnet
 
 from chartwire.addresses import IPAddress, IPNetwork, in_networks, parse_literal, vet
+from chartwire.delivery.http.answer import Glance
 from chartwire.delivery.http.connection import Connection
 from chartwire.delivery.http.destination import Origin
+from chartwire.delivery.http.laps import Laps
 from chartwire.delivery.http.resolution import Resolver
 from chartwire.delivery.http.routes import Route
 from chartwire.delivery.http.tls import TlsContexts
@@ -22,34 +22,23 @@ from chartwire.tls import TlsProfile
 _TLS_FAREWELL_SECONDS = 2.0
 
 
-class Laps:
-    """How long each step of opening a connection took, in microseconds, however it ended."""
-
-    __slots__ = ("connect", "dns", "tls")
-
-    def __init__(self) -> None:
-        self.dns: int | None = None
-        self.connect: int | None = None
-        self.tls: int | None = None
-
-    @contextmanager
-    def step(self, name: Literal["dns", "connect", "tls"]) -> Iterator[None]:
-        """Time a step."""
-        began = perf_counter()  # the loop's own clock counts in milliseconds
-        try:
-            yield
-        finally:
-            setattr(self, name, round((perf_counter() - began) * 1e6))
-
-
 class Connector:
     """Opens connections to addresses that were vetted, each time, and to no others."""
 
-    def __init__(self, allowed: Sequence[IPNetwork], resolver: Resolver, contexts: TlsContexts, route: Route) -> None:
+    def __init__(
+        self,
+        allowed: Sequence[IPNetwork],
+        resolver: Resolver,
+        contexts: TlsContexts,
+        route: Route,
+        freed: Callable[[Connection], None],
+    ) -> None:
+        """`freed`: see `Connection`."""
         self._allowed = tuple(allowed)
         self._resolver = resolver
         self._contexts = contexts
         self._route = route
+        self._protocol = partial(Connection, Glance(), freed)
 
     async def connect(self, origin: Origin, profile: TlsProfile | None, laps: Laps) -> Connection:
         """Raises `ForbiddenAddressError`, `ssl.SSLError`, `socket.gaierror`, another `OSError` or `ValueError`."""
@@ -88,7 +77,7 @@ class Connector:
                 with laps.step("tls"):
                     connection = await self._shake_hands(reached, origin, profile)
             else:
-                _, connection = await loop.create_connection(Connection, sock=reached)
+                _, connection = await loop.create_connection(self._protocol, sock=reached)
             unused = None
             return connection
         finally:
@@ -99,7 +88,7 @@ class Connector:
         try:
             _, connection = await aiofastnet.create_connection(
                 asyncio.get_running_loop(),
-                Connection,
+                self._protocol,
                 sock=reached,
                 ssl=self._contexts.get(profile),
                 server_hostname=str(parse_literal(origin.host) or origin.host),

@@ -8,32 +8,40 @@ from time import perf_counter
 from typing import cast
 
 from chartwire.delivery.egress import PostAnswer
-from chartwire.delivery.http.answer import AnswerReader
+from chartwire.delivery.http.answer import AnswerReader, Glance
+from chartwire.delivery.http.destination import Place
+from chartwire.delivery.http.laps import Laps, timing_of
+from chartwire.delivery.http.line import Answered
 from chartwire.delivery.http.reasons import reason_of
 from chartwire.model.webhook import Outcome
 
 
 class Connection(asyncio.Protocol):
-    """An open connection. Whoever opened it watches `deadline` (event loop time) and calls `expire`."""
+    """An open connection. Whoever opened it sets `place`, watches `deadline` (event loop time) and calls `expire`."""
 
-    def __init__(self) -> None:
+    def __init__(self, glance: Glance, freed: "Callable[[Connection], None]") -> None:
+        """`freed` is told when an exchange has ended, before whoever waits for its answer."""
+        self.place: Place
+        """Where it leads."""
         self.deadline = math.inf
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when nothing is left of it."""
         self.idle_since = 0.0
-        self.first_byte: int | None = None
-        """Microseconds from the last request to the first byte of its answer; None if there was none."""
+        self.laps: Laps | None = None
+        """Those of opening it, until an exchange has ended."""
+        self._first_byte: int | None = None
         self._sent_at = 0.0
-        self._reader = AnswerReader()
-        self._answered: Callable[[PostAnswer], None] | None = None
+        self._glance = glance
+        self._freed = freed
+        self._reader: AnswerReader | None = None
+        self._answered: Answered | None = None
         self._closed = False
 
-    def exchange(self, message: bytes, deadline: float, answered: Callable[[PostAnswer], None]) -> None:
+    def exchange(self, message: bytes, deadline: float, answered: Answered) -> None:
         """Send a request; `answered` is called once, with the answer or the reason why there is none."""
         self.deadline = deadline
-        self._reader.begin()
         self._answered = answered
-        self.first_byte = None
+        self._first_byte = None
         self._sent_at = perf_counter()
         self._transport.write(message)
 
@@ -52,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self._settle(PostAnswer(failure=Outcome.TIMEOUT))
+        self._settle(PostAnswer(failure=Outcome.TIMEOUT), is_clean=False)
 
     def close(self) -> None:
         """Close in good order; what is in flight is lost."""
@@ -64,14 +72,21 @@ class Connection(asyncio.Protocol):
         self._closed = True
         self._transport.abort()
 
-    def _settle(self, answer: PostAnswer) -> None:
+    def _settle(self, answer: PostAnswer, *, is_clean: bool) -> None:
         """Hand the answer over. A connection that is not exactly at the end of an exchange is not used again."""
-        answered, self._answered = self._answered, None
+        answered, self._answered, self._reader = self._answered, None, None
         self.deadline = math.inf
-        if not self._reader.clean or self._transport.get_write_buffer_size():
+        if not is_clean or self._transport.get_write_buffer_size():
             self.abort()
         if answered is not None:
-            answered(answer)
+            timing = timing_of(self.laps, self._first_byte)
+            self.laps = None
+            self._freed(self)
+            answered(answer, timing)
+
+    def _end(self) -> PostAnswer | None:
+        """The answer, if its body was to last until the peer has said all."""
+        return None if self._reader is None else self._reader.end()
 
     # --- called by the event loop -------------------------------------------------------------------------------------
 
@@ -84,23 +99,29 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A part of the answer, unless none is due."""
-        if self.first_byte is None:
-            self.first_byte = round((perf_counter() - self._sent_at) * 1e6)
         if self._answered is None:
             self.abort()
-        elif (answer := self._reader.feed(data)) is not None:
-            self._settle(answer)
+            return
+        if self._first_byte is None:
+            self._first_byte = round((perf_counter() - self._sent_at) * 1e6)
+            if (answer := self._glance.take(data)) is not None:
+                self._settle(answer, is_clean=True)
+                return
+        if self._reader is None:
+            self._reader = AnswerReader()
+        if (answer := self._reader.feed(data)) is not None:
+            self._settle(answer, is_clean=self._reader.clean)
 
     def eof_received(self) -> None:
         """The peer has said all; for some answers that is the end of the body."""
         self._closed = True
         if self._answered is not None:
-            self._settle(self._reader.end() or PostAnswer(failure=Outcome.RESET))
+            self._settle(self._end() or PostAnswer(failure=Outcome.RESET), is_clean=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         self._closed = True
         if self._answered is not None:
-            whole = self._reader.end() if exc is None else None  # over TLS some loops have no `eof_received` before
-            self._settle(whole or PostAnswer(failure=reason_of(exc or ConnectionResetError())))
+            whole = self._end() if exc is None else None  # over TLS some loops have no `eof_received` before
+            self._settle(whole or PostAnswer(failure=reason_of(exc or ConnectionResetError())), is_clean=False)
         self.lost.set_result(None)
