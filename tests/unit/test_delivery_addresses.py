@@ -122,5 +122,6 @@ def test_no_transition_format_leads_inside(address: str, zone: str, upper: bool)
 
 @settings(deadline=None)  # the machine may be busy
 @given(url=st.text(alphabet="https:/[]@.%#?\\12507xaf \t\n", max_size=40).map(lambda rest: f"https://{rest}"))
+@example("https://[]@")
 def test_no_odd_url_leads_inside(url: str) -> None:
     assert all(map(is_public, reached(url)))

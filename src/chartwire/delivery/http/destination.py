@@ -66,7 +66,7 @@ def parse_destination(url: str) -> tuple[Origin, bytes]:
     """
     try:
         parts = URL(url)
-    except ValueError:
+    except (ValueError, IndexError):  # the latter of `https://[]@`
         raise ForbiddenAddressError from None
     host, port = parts.raw_host, parts.port
     if parts.scheme not in {"http", "https"} or not host or not port or parts.raw_user is not None:
