@@ -131,6 +131,20 @@ async def test_first_attempts_and_repeats_share_an_endpoint_by_halves(store: Sto
     assert [claimed.event_id for claimed in claim.deliveries if claimed.attempt == 1] == news[:3]
 
 
+async def test_what_is_taken_one_by_one_is_now_a_first_attempt_and_now_a_repeat(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    await crowd(store, endpoint, 41)
+    *failing, last = (await store.claim()).deliveries
+    await store.settle_all(*((claimed, bad(retry_at=NOW)) for claimed in failing), (last, good()))
+    await crowd(store, endpoint, 40)
+    attempts = set()
+    for turn in range(40):
+        claimed = await store.claim_one(NOW + turn * MILLISECOND, Room(1, 100, {}), f"one-{turn}")
+        attempts.add(claimed.attempt)
+        await store.settle(claimed, good())
+    assert attempts == {1, 2}
+
+
 async def test_what_is_replayed_does_not_hold_up_news(store: Store) -> None:
     endpoint = await store.add_endpoint()
     await crowd(store, endpoint, 10)

@@ -66,8 +66,8 @@ class Store:
         self.targets.keep(claimed.target for claimed in claim.deliveries)
         return claim
 
-    async def claim_one(self, at: datetime = NOW, lease: str = "lease-1") -> ClaimedDelivery:
-        (claimed,) = (await self.claim(at, lease=lease)).deliveries
+    async def claim_one(self, at: datetime = NOW, room: Room = ROOMY, lease: str = "lease-1") -> ClaimedDelivery:
+        (claimed,) = (await self.claim(at, room, lease)).deliveries
         return claimed
 
     async def settle(self, claimed: ClaimedDelivery, result: AttemptResult, at: datetime = NOW) -> bool:

@@ -7,6 +7,7 @@ A claim is a handful of statements, however many it takes: who is ready, what wa
 next, read what is to be sent.
 """
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -183,9 +184,12 @@ class _Lanes:
     again: list[Waiting] = field(default_factory=list)
 
     def take(self, limit: int, now: int) -> list[Waiting]:
-        """Up to `limit` that are due, half of each lane if both have so many: neither starves the other."""
+        """Up to `limit` that are due, half of each lane if both have so many: neither starves the other.
+
+        Chance has the odd one: what is taken one by one has no other memory of whose turn it is.
+        """
         fresh, again = self._due(self.fresh, now), self._due(self.again, now)
-        share = max(limit - again, (limit + 1) // 2)
+        share = max(limit - again, (limit + random.getrandbits(1)) // 2)
         fresh = min(fresh, share)
         again = min(again, limit - fresh)
         taken = [*self.fresh[:fresh], *self.again[:again]]
