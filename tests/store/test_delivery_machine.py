@@ -40,7 +40,7 @@ pytestmark = pytest.mark.embedded
 
 LEASE = timedelta(seconds=60)
 PER_ENDPOINT = 3
-TOTAL = 6
+TOTAL = 8
 OPENS_AFTER = 5
 URLS = ("https://one.example/", "https://two.example/")
 FAILURES = (Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.SLOW_DOWN, Outcome.REDIRECT, Outcome.GONE)
@@ -105,6 +105,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.endpoints: dict[int, ModelEndpoint] = {}
         self.deliveries: dict[int, ModelDelivery] = {}
         self.zombies: list[ClaimedDelivery] = []
+        self.looked_at = NOW
         self.replays: list[ModelReplay] = []
         self.connection = self.engine.connect()
         driver: Any = self.connection.connection.dbapi_connection
@@ -166,11 +167,13 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.leases += 1
         lease = f"lease-{self.leases}"
         busy = {seq: len(each.in_flight) for seq, each in self.endpoints.items()}
-        room = Room(TOTAL - sum(busy.values()), PER_ENDPOINT, busy, self.full & self.finished)
+        room = Room(TOTAL - sum(busy.values()), PER_ENDPOINT, busy, self.full & self.finished, limit=TOTAL)
         if room.total <= 0:
             return
         self.finished.clear()
         free = self._free(busy)
+        ready = {seq for seq in free if self._is_looked_at(self.deliveries[seq].endpoint, room.freed)}
+        self.looked_at = self.now
         claim = self.write(lambda it: claims.claim(it, self.targets, room, lease, self.now, self.now + LEASE))
         self.targets.keep(claimed.target for claimed in claim.deliveries)
         self.full = (self.full - room.freed) | claim.full
@@ -185,7 +188,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for endpoint in self.endpoints.values():
             assert len(endpoint.in_flight) <= (1 if endpoint.waits and claim.deliveries else TOTAL)
         given_up = self._forgotten_were_given_up(free)
-        assert claim.deliveries or given_up or not free
+        assert claim.deliveries or given_up or not ready
 
     @precondition(lambda self: self.in_flight())
     @rule(data=st.data())
@@ -440,6 +443,11 @@ class DeliveryMachine(RuleBasedStateMachine):
                 self.zombies += late
                 self.finished.add(endpoint.record.seq)
 
+    def _is_looked_at(self, endpoint_seq: int, freed: frozenset[int]) -> bool:
+        """For a moment none is that held all it might have, and of which nothing has ended."""
+        is_held = endpoint_seq in self.full - freed
+        return not is_held or self.now - self.looked_at >= timedelta(seconds=1)
+
     def _free(self, busy: dict[int, int]) -> set[int]:
         """What may go: due, not held by anybody, its endpoint open, not paused, and with room."""
         left = TOTAL - sum(busy.values())
@@ -447,7 +455,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         for seq, each in self.deliveries.items():
             endpoint = self.endpoints[each.endpoint]
             limit = 1 if endpoint.waits else PER_ENDPOINT
-            has_room = busy[each.endpoint] < limit and (not busy[each.endpoint] or left - busy[each.endpoint] >= 2)
+            mine = busy[each.endpoint]
+            has_room = left > 0 and mine < limit and (mine < 2 or left - TOTAL // 4 - mine >= 2)
             paused = endpoint.paused_until is not None and endpoint.paused_until > self.now
             if each.state == "waiting" and each.due_at <= self.now and endpoint.is_open and has_room and not paused:
                 free.add(seq)

@@ -27,12 +27,12 @@ LEASE = timedelta(seconds=120)
 class Desk:
     """A database with an endpoint that is known to a dispatcher's stand-in, which keeps what it is handed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, per_endpoint: int = 2) -> None:
         self.bells: list[Bell] = []
         self.database: Database = open_new_database(folder, self.bells.append)
         self.targets, self.slots = Targets(VAULT), Slots(8)
         self.started: list[ClaimedDelivery] = []
-        self.handover = Handover(self.targets, self.slots, 2, "mine", LEASE, self.started.append)
+        self.handover = Handover(self.targets, self.slots, per_endpoint, "mine", LEASE, self.started.append)
         self.endpoint: Endpoint
 
     async def open(self) -> None:
@@ -128,6 +128,22 @@ async def test_an_endpoint_that_something_holds_is_left_to_the_ring(desk: Desk, 
     await desk.append()
     assert desk.started == []
     assert desk.slots.left == 8
+
+
+async def test_a_quarter_of_the_room_is_for_endpoints_that_have_little_under_way(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, per_endpoint=8)
+    await desk.open()
+    for _ in range(6):
+        await desk.append()
+    assert len(desk.started) == 3  # of eight: then four are left, two for it and as many for others, beside a quarter
+    for other in range(100, 105):
+        desk.slots.take(other)
+    desk.slots.give(desk.endpoint.seq)
+    desk.slots.give(desk.endpoint.seq)
+    assert len(await desk.claim()) == 3
+    await desk.append()
+    assert len(desk.started) == 4
+    await desk.database.close()
 
 
 async def test_a_closed_handover_takes_nothing(desk: Desk) -> None:

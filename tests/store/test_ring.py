@@ -119,11 +119,57 @@ async def test_endpoints_that_hang_leave_room_for_one_that_comes_later(store: St
     assert receivers(claim)[newcomer.seq] == 1
 
 
-async def test_first_attempts_and_repeats_share_an_endpoint_by_halves(store: Store) -> None:
+@pytest.mark.embedded
+async def test_those_that_hang_leave_a_quarter_of_the_room_to_those_that_have_little_under_way(store: Store) -> None:
+    hanging = [await store.add_endpoint(f"a{number}") for number in range(5)]
+    for endpoint in hanging:
+        await crowd(store, endpoint, 30)
+    busy: Counter[int] = Counter()
+    for turn in range(12):
+        room = Room(64 - busy.total(), 16, dict(busy), frozenset(busy), limit=64)
+        busy += receivers(await store.claim(NOW + turn * MILLISECOND, room, f"lease-{turn}"))
+    assert 16 <= 64 - busy.total() < 32
+    for newcomer in [await store.add_endpoint(f"b{number}") for number in range(8)]:
+        await crowd(store, newcomer, 3)
+    room = Room(64 - busy.total(), 16, dict(busy), limit=64)
+    claim = await store.claim(NOW + 20 * MILLISECOND, room, "lease-20")
+    assert sorted(receivers(claim).values()) == [2] * 8
+
+
+@pytest.mark.embedded
+async def test_one_that_holds_all_it_may_have_of_the_room_is_looked_at_when_that_ends_or_before_long(
+    store: Store,
+) -> None:
+    greedy, late = await store.add_endpoint("a1"), await store.add_endpoint("a2")
+    await crowd(store, greedy, 20)
+    claim = await store.claim(room=Room(8, 16, {}, limit=8))
+    assert (len(claim.deliveries), claim.full) == (3, frozenset({greedy.seq}))
+    await store.append(late)
+    busy = {greedy.seq: 3}
+    assert receivers(await store.claim(NOW + MILLISECOND, Room(5, 16, busy, limit=8), "lease-2")) == {late.seq: 1}
+    assert await store.claim(NOW + 2 * MILLISECOND, Room(100, 16, busy, limit=8), "lease-3") == Claim(
+        (), NOW + timedelta(milliseconds=100)
+    )
+    freed = Room(100, 4, {greedy.seq: 2}, frozenset({greedy.seq}), limit=8)
+    assert receivers(await store.claim(NOW + 3 * MILLISECOND, freed, "lease-4")) == {greedy.seq: 2}
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("busy", [2, 3])
+async def test_an_endpoint_that_holds_its_share_is_not_looked_at_all_the_time(store: Store, busy: int) -> None:
     endpoint = await store.add_endpoint()
     await crowd(store, endpoint, 10)
-    for claimed in (await store.claim()).deliveries:
+    claim = await store.claim(NOW, Room(18, 32, {endpoint.seq: busy}, limit=64))
+    assert claim == Claim((), NOW + timedelta(milliseconds=100), frozenset({endpoint.seq}))
+
+
+async def test_first_attempts_and_repeats_share_an_endpoint_by_halves(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    await crowd(store, endpoint, 11)
+    *failing, last = (await store.claim()).deliveries
+    for claimed in failing:
         await store.settle(claimed, bad(retry_at=NOW))
+    await store.settle(last, good())
     later = NOW + SECOND
     news = [(await store.append(endpoint, at=later)).id for _ in range(10)]
     claim = await store.claim(later, Room(100, 6, {}), "lease-2")

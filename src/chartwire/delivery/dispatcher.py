@@ -204,7 +204,7 @@ class Dispatcher:
         settled = deliveries.settle(connection, self._vault, ended, now, self._retention)
         lease = ids.url_safe(_LEASE_TOKEN_LENGTH)
         total = 0 if self._closing or not self._poster.is_open else self._slots.left
-        room = Room(total, self._endpoint_limit, self._slots.busy(), freed, finished)
+        room = Room(total, self._endpoint_limit, self._slots.busy(), freed, finished, self._slots.limit)
         claim = claims.claim(connection, self._targets, room, lease, now, now + _LEASE)
         for claimed in claim.deliveries:
             self._slots.take(claimed.target.endpoint.seq)

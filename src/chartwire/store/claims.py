@@ -17,6 +17,7 @@ from sqlalchemy import Connection, update
 
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.model.rate import allowance
+from chartwire.model.sharing import ALWAYS, shared_room
 from chartwire.model.webhook import DeliveryState, EventType, Outcome
 from chartwire.store import ring, schema
 from chartwire.store.bulk import Bulk, Row
@@ -29,6 +30,8 @@ _LEAST_ACCOUNTS = 16
 """Looked at even if less is left: the first may have no room of their own."""
 
 _LOOK_AGAIN = timedelta(seconds=1)
+_SHORT_MILLISECONDS = 100
+"""Before an endpoint is looked at again that holds all it may have of the room for all."""
 
 # A column with `|| ''` is in no index: while its statistics are old, PostgreSQL would take what waits for a few rows
 # and read all of it by `ix_delivery_due`, instead of these by their numbers.
@@ -73,8 +76,8 @@ class ClaimedDelivery(NamedTuple):
 class Room:
     """What a process can take on: `total` more attempts, of one endpoint `per_endpoint` less what is `busy` there.
 
-    `freed` are the endpoints that were full when last looked at and are not any more; `finished` are all whose
-    attempts ended since.
+    `limit` is what it takes on when nothing is under way. `freed` are the endpoints that were full when last looked at
+    and are not any more; `finished` are all whose attempts ended since.
     """
 
     total: int
@@ -82,6 +85,7 @@ class Room:
     busy: Mapping[int, int]
     freed: frozenset[int] = frozenset()
     finished: frozenset[int] = frozenset()
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,9 @@ class _Walk:
     def visit(self, endpoint: ReadyEndpoint, waiting: "_Lanes", quota: int) -> int:
         """Take up to `quota` deliveries of an endpoint and put it back in its place; returns how many."""
         not_before, spent_until, taken = self.now, endpoint.spent_until, 0
-        own_room = self._own_room_at(endpoint)
-        room = min(own_room, self._shared_room_at(endpoint))
+        busy = self.busy.get(endpoint.seq, 0)
+        own_room = self._limit_of(endpoint) - busy
+        room = min(own_room, shared_room(self.room.limit, self.left, busy))
         if not endpoint.is_open:
             pass  # what waits is held; the turn takes it out of the ring
         elif endpoint.paused_until is not None and endpoint.paused_until > self.now:
@@ -125,6 +130,9 @@ class _Walk:
             taken = self._take(endpoint, waiting, min(quota, room))
         if own_room <= taken:
             not_before = self._until_freed(endpoint)
+        elif room <= taken and busy + taken >= ALWAYS:  # what ends there makes room, or what ends elsewhere
+            self.full.add(endpoint.seq)
+            not_before = max(not_before, self.now + _SHORT_MILLISECONDS)
         first = waiting.first() if endpoint.is_open else None
         if taken:
             first = self.lease_until if first is None else min(first, self.lease_until)
@@ -135,18 +143,9 @@ class _Walk:
         self.turns.append(Turn(endpoint.seq, ready_at, not_before, spent_until))
         return taken
 
-    def _own_room_at(self, endpoint: ReadyEndpoint) -> int:
-        """How many more may be in flight there by its own limit. Behind an open breaker one at a time is a probe."""
-        limit = 1 if endpoint.breaker_waits else endpoint.max_in_flight or self.room.per_endpoint
-        return limit - self.busy.get(endpoint.seq, 0)
-
-    def _shared_room_at(self, endpoint: ReadyEndpoint) -> int:
-        """Never more than are left for all others: else a crowd of endpoints that hang fills the whole process.
-
-        (Choudhury and Hahne, "Dynamic queue length thresholds", 1998.)
-        """
-        busy = self.busy.get(endpoint.seq, 0)
-        return max((self.left - busy) // 2, 0 if busy else 1)
+    def _limit_of(self, endpoint: ReadyEndpoint) -> int:
+        """How many may be in flight there by its own limit. Behind an open breaker one at a time is a probe."""
+        return 1 if endpoint.breaker_waits else endpoint.max_in_flight or self.room.per_endpoint
 
     def _until_freed(self, endpoint: ReadyEndpoint) -> int:
         """Full: whoever posts to it says when it is not, or is dead when the leases end."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from chartwire.clock import EPOCH, to_milliseconds
+from chartwire.model.sharing import shared_room
 from chartwire.model.webhook import Endpoint
 from chartwire.store import ring
 from chartwire.store.bulk import Bulk
@@ -41,6 +42,11 @@ class Slots:
         self._taken = 0
         self._busy: dict[int, int] = {}  # a Counter would call Python for each that comes or goes
         self._lock = Lock()
+
+    @property
+    def limit(self) -> int:
+        """How many may be under way at one time."""
+        return self._limit
 
     @property
     def left(self) -> int:
@@ -132,9 +138,9 @@ class Handover:
             self._slots.give(claimed.target.endpoint.seq)
 
     def _has_room(self, seq: int, max_in_flight: int | None, offered: int) -> bool:
-        """By the endpoint's own limit, and by that of a claim: never more than are left for all others."""
+        """By the endpoint's own limit, and by what it may have of all room, as in a claim."""
         busy, left = self._slots.busy_at(seq), self._slots.left - offered
-        return busy < (max_in_flight or self._endpoint_limit) and (left - busy >= 2 or (not busy and left > 0))
+        return busy < (max_in_flight or self._endpoint_limit) and shared_room(self._slots.limit, left, busy) > 0
 
 
 NOTHING_OFFERED = Offer({}, "", EPOCH)
