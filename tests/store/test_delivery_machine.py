@@ -79,6 +79,7 @@ class ModelEndpoint:
     url: str | None
     enabled: bool = True
     deleted: bool = False
+    failures: int = 0
     strains: int = 0
     waits: int = 0
     paused_until: datetime | None = None
@@ -197,7 +198,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         if self._settle(claimed, self._result(claimed, Outcome.DELIVERED)):
             self._ended(claimed, "delivered")
             if claimed.target.endpoint.url == endpoint.url:
-                endpoint.strains, endpoint.waits, endpoint.paused_until = 0, 0, None
+                endpoint.failures = endpoint.strains = endpoint.waits = 0
+                endpoint.paused_until = None
 
     @precondition(lambda self: self.in_flight())
     @rule(
@@ -298,7 +300,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         if not endpoint.deleted:
             self.write(lambda connection: endpoints.set_url(connection, endpoint.record, url, self.now))
             endpoint.url, endpoint.enabled = url, True
-            endpoint.strains, endpoint.waits, endpoint.paused_until = 0, 0, None
+            endpoint.failures = endpoint.strains = endpoint.waits = 0
+            endpoint.paused_until = None
 
     @rule(data=st.data())
     def a_url_is_cleared(self, data: st.DataObject) -> None:
@@ -312,7 +315,8 @@ class DeliveryMachine(RuleBasedStateMachine):
 
         self.write(unit)
         endpoint.url, endpoint.enabled = None, True
-        endpoint.strains, endpoint.waits, endpoint.paused_until = 0, 0, None
+        endpoint.failures = endpoint.strains = endpoint.waits = 0
+        endpoint.paused_until = None
         for each in self.deliveries.values():
             if each.endpoint == endpoint.record.seq and each.state == "waiting" and each.held_by is None:
                 each.state = "failed"
@@ -323,7 +327,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         if not endpoint.deleted and endpoint.url is not None:
             self.write(lambda connection: endpoints.enable(connection, endpoint.record, self.now))
             endpoint.enabled = True
-            endpoint.strains, endpoint.waits, endpoint.paused_until = 0, 0, None
+            endpoint.failures = endpoint.strains = endpoint.waits = 0
+            endpoint.paused_until = None
 
     @rule(data=st.data())
     def an_endpoint_is_disabled(self, data: st.DataObject) -> None:
@@ -422,7 +427,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         model.state, model.attempts, model.held_by = state, claimed.attempt, None
 
     def _strain(self, endpoint: ModelEndpoint, outcome: Outcome, started: datetime) -> None:
-        """The page's words on the breaker, once more."""
+        """The page's words on failures and on the breaker, once more."""
+        endpoint.failures += 1
         answered = outcome in {Outcome.HTTP_ERROR, Outcome.REDIRECT, Outcome.GONE}
         endpoint.strains = 0 if answered else endpoint.strains + 1
         if endpoint.waits and endpoint.paused_until is not None:
@@ -444,8 +450,11 @@ class DeliveryMachine(RuleBasedStateMachine):
                 self.finished.add(endpoint.record.seq)
 
     def _is_looked_at(self, endpoint_seq: int, freed: frozenset[int]) -> bool:
-        """For a moment none is that held all it might have, and of which nothing has ended."""
-        is_held = endpoint_seq in self.full - freed
+        """For at most a second none is, if it fails, or if it held all that it might have and none of it has ended."""
+        is_failing = self.endpoints[endpoint_seq].failures > 0
+        if endpoint_seq in freed:
+            return not is_failing
+        is_held = is_failing or endpoint_seq in self.full
         return not is_held or self.now - self.looked_at >= timedelta(seconds=1)
 
     def _free(self, busy: dict[int, int]) -> set[int]:
@@ -454,7 +463,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         free = set()
         for seq, each in self.deliveries.items():
             endpoint = self.endpoints[each.endpoint]
-            limit = 1 if endpoint.waits else PER_ENDPOINT
+            limit = 1 if endpoint.waits else 2 if endpoint.failures else PER_ENDPOINT
             mine = busy[each.endpoint]
             has_room = left > 0 and mine < limit and (mine < 2 or left - TOTAL // 4 - mine >= 2)
             paused = endpoint.paused_until is not None and endpoint.paused_until > self.now

@@ -117,6 +117,7 @@ async def test_what_has_no_room_waits_and_nothing_overtakes_it(desk: Desk) -> No
     [
         "state = 'disabled'",
         "rate_per_second = 10",
+        "failures_in_row = 1",
         "breaker_waits = 1",
         "paused_until = 99999999999999",
         "held_until = 99999999999999",

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,47 @@ async def test_a_rate_limit_spreads_what_waits_over_time(store: Store) -> None:
     assert (await store.claim(NOW + timedelta(milliseconds=333), lease="lease-2")).deliveries == ()
     assert len((await store.claim(first.next_due, lease="lease-3")).deliveries) == 1
     assert len((await store.claim(NOW + 3 * SECOND, lease="lease-4")).deliveries) == 3
+
+
+async def fail_all(store: Store, claim: Claim, at: datetime) -> None:
+    await store.settle_all(*((claimed, bad()) for claimed in claim.deliveries), at=at)
+
+
+async def test_each_failure_in_a_row_halves_what_is_under_way_at_an_endpoint(store: Store) -> None:
+    endpoint = await store.add_endpoint(max_in_flight=16)
+    await crowd(store, endpoint, 60)
+    *others, last = (await store.claim(room=Room(100, 16, {}))).deliveries
+    assert len(others) == 15
+    await store.settle_all(*((each, good()) for each in others), (last, bad()))
+    again = await store.claim(NOW, Room(100, 16, {}), "lease-2")
+    assert len(again.deliveries) == 8
+
+
+async def test_an_endpoint_that_fails_is_not_hurried_and_is_at_once_when_it_is_well_again(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    await crowd(store, endpoint, 60)
+    await fail_all(store, await store.claim(room=Room(100, 16, {})), NOW)
+    ended = Room(100, 16, {}, frozenset({endpoint.seq}), frozenset({endpoint.seq}))
+    assert (await store.claim(NOW, ended, "lease-2")).deliveries == ()
+    assert (await store.claim(NOW + timedelta(milliseconds=999), lease="lease-3")).deliveries == ()
+    probes = await store.claim(NOW + SECOND, Room(100, 16, {}), "lease-4")
+    assert len(probes.deliveries) == 2
+    await store.append(endpoint, at=NOW + SECOND)
+    await store.settle(probes.deliveries[0], bad(), NOW + SECOND)
+    assert (await store.claim(NOW + SECOND, ended, "lease-5")).deliveries == ()
+    await store.settle(probes.deliveries[1], good(), NOW + SECOND)
+    again = await store.claim(NOW + SECOND, Room(100, 16, {}), "lease-6")
+    assert len(again.deliveries) == 16
+
+
+async def test_what_is_begun_at_an_endpoint_that_fails_is_a_first_attempt_and_a_repeat(store: Store) -> None:
+    endpoint = await store.add_endpoint()
+    await crowd(store, endpoint, 20)
+    claim = await store.claim(room=Room(100, 16, {}))
+    await store.settle_all(*((claimed, bad(retry_at=NOW)) for claimed in claim.deliveries))
+    await store.claim(NOW, Room(100, 16, {}, frozenset({endpoint.seq})), "lease-2")
+    probes = await store.claim(NOW + SECOND, Room(100, 16, {}), "lease-3")
+    assert sorted(claimed.attempt for claimed in probes.deliveries) == [1, 2]
 
 
 async def test_five_strains_open_the_breaker_which_probes_one_at_a_time_and_uses_up_no_attempts(store: Store) -> None:

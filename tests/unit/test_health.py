@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chartwire.model.health import FIRST_PROBE_AFTER, HOPELESS_AFTER, LONGEST_WAIT, OPENS_AFTER, Health
+from chartwire.model.health import (
+    FIRST_PROBE_AFTER,
+    HOPELESS_AFTER,
+    LONGEST_WAIT,
+    OPENS_AFTER,
+    Health,
+    gap,
+    most_in_flight,
+)
 from chartwire.model.rate import allowance
 from chartwire.model.webhook import Outcome
 
@@ -91,6 +99,15 @@ def test_five_days_of_nothing_but_failures_are_hopeless() -> None:
 def test_one_failure_long_ago_and_silence_since_are_not_hopeless() -> None:
     health = fail(fail(Health()), at=NOW + HOPELESS_AFTER)
     assert not health.is_hopeless(NOW + HOPELESS_AFTER)
+
+
+def test_failures_in_a_row_halve_what_is_under_way_down_to_a_first_attempt_and_a_repeat() -> None:
+    assert [most_in_flight(16, failures) for failures in range(6)] == [16, 8, 4, 2, 2, 2]
+    assert most_in_flight(1, 0) == most_in_flight(1, 10**6) == 1
+
+
+def test_failures_in_a_row_double_the_time_between_attempts_up_to_a_second() -> None:
+    assert [gap(failures) / SECOND for failures in (1, 2, 3, 7, 8, 10**6)] == [0.01, 0.02, 0.04, 0.64, 1, 1]
 
 
 class BreakerMachine(RuleBasedStateMachine):

@@ -4,6 +4,9 @@
     open     nothing goes out until `paused_until`, then one delivery at a time: a probe. A success closes the breaker,
              a probe that fails doubles the wait
 
+Whatever the breaker does, an endpoint that fails gets less at a time and less often (`most_in_flight`, `gap`) until an
+answer is a success.
+
 A strain is no answer, or one that says "too much". The rules are pure: times and chance are arguments, the store keeps
 the state.
 """
@@ -18,6 +21,8 @@ OPENS_AFTER = 5
 FIRST_PROBE_AFTER = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=10)
 HOPELESS_AFTER = timedelta(days=5)
+FIRST_GAP = timedelta(milliseconds=10)
+LONGEST_GAP = timedelta(seconds=1)
 
 _ANSWERED = frozenset({Outcome.REDIRECT, Outcome.GONE, Outcome.HTTP_ERROR, Outcome.BAD_PONG})
 
@@ -67,6 +72,16 @@ class Health:
         if self.is_open:
             return self.paused_until is None or started_at >= self.paused_until
         return strains >= OPENS_AFTER
+
+
+def most_in_flight(limit: int, failures: int) -> int:
+    """Of `limit` attempts at one time, half as many for each failure in a row; still a first attempt and a repeat."""
+    return min(limit, max(limit >> failures, 2))
+
+
+def gap(failures: int) -> timedelta:
+    """How long nothing more is begun at an endpoint after a failure: it doubles with each in a row."""
+    return min(FIRST_GAP * (1 << min(failures - 1, 10)), LONGEST_GAP)
 
 
 def _end_of_wait(waits: int, now: datetime, spread: float) -> datetime:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, update
 
 from chartwire.clock import from_milliseconds, to_milliseconds
+from chartwire.model.health import gap, most_in_flight
 from chartwire.model.rate import allowance
 from chartwire.model.sharing import ALWAYS, shared_room
 from chartwire.model.webhook import DeliveryState, EventType, Outcome
@@ -30,6 +31,7 @@ _LEAST_ACCOUNTS = 16
 """Looked at even if less is left: the first may have no room of their own."""
 
 _LOOK_AGAIN = timedelta(seconds=1)
+_MILLISECOND = timedelta(milliseconds=1)
 _SHORT_MILLISECONDS = 100
 """Before an endpoint is looked at again that holds all it may have of the room for all."""
 
@@ -122,6 +124,8 @@ class _Walk:
             pass  # what waits is held; the turn takes it out of the ring
         elif endpoint.paused_until is not None and endpoint.paused_until > self.now:
             not_before = endpoint.paused_until
+        elif endpoint.failures and endpoint.seq in self.room.freed:
+            not_before = self._after_gap(endpoint)
         elif endpoint.rate_per_second is not None:
             taken, spent_until, not_before = self._take_at_rate(
                 endpoint, endpoint.rate_per_second, waiting, quota, room
@@ -130,6 +134,8 @@ class _Walk:
             taken = self._take(endpoint, waiting, min(quota, room))
         if own_room <= taken:
             not_before = self._until_freed(endpoint)
+        elif taken and endpoint.failures:
+            not_before = max(not_before, self._after_gap(endpoint))
         elif room <= taken and busy + taken >= ALWAYS:  # what ends there makes room, or what ends elsewhere
             self.full.add(endpoint.seq)
             not_before = max(not_before, self.now + _SHORT_MILLISECONDS)
@@ -145,7 +151,12 @@ class _Walk:
 
     def _limit_of(self, endpoint: ReadyEndpoint) -> int:
         """How many may be in flight there by its own limit. Behind an open breaker one at a time is a probe."""
-        return 1 if endpoint.breaker_waits else endpoint.max_in_flight or self.room.per_endpoint
+        limit = endpoint.max_in_flight or self.room.per_endpoint
+        return 1 if endpoint.breaker_waits else most_in_flight(limit, endpoint.failures)
+
+    def _after_gap(self, endpoint: ReadyEndpoint) -> int:
+        """One that fails is not hurried: nor does what has ended there make room at once."""
+        return self.now + gap(endpoint.failures) // _MILLISECOND
 
     def _until_freed(self, endpoint: ReadyEndpoint) -> int:
         """Full: whoever posts to it says when it is not, or is dead when the leases end."""

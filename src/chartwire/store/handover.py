@@ -23,7 +23,8 @@ from chartwire.store.targets import Target, Targets
 
 UNTROUBLED = Bulk(
     "SELECT seq, version, max_in_flight, ready_at FROM endpoint WHERE seq IN {rows}"
-    " AND state = 'enabled' AND url IS NOT NULL AND rate_per_second IS NULL AND breaker_waits = 0"
+    " AND state = 'enabled' AND url IS NOT NULL AND rate_per_second IS NULL"
+    " AND failures_in_row = 0 AND breaker_waits = 0"
     " AND (paused_until IS NULL OR paused_until <= ?) AND (held_until IS NULL OR held_until <= ?)"
     " AND (ready_at IS NULL OR ready_at > ?)",
     "bigint",

@@ -49,6 +49,7 @@ class ReadyEndpoint(NamedTuple):
     is_open: bool
     paused_until: int | None
     breaker_waits: int
+    failures: int
     max_in_flight: int | None
     rate_per_second: int | None
     spent_until: int | None
@@ -93,7 +94,7 @@ _RELEASED = """
 
 RELEASE = Bulk(f"{_RELEASED}{_RETURNING}", "bigint")
 
-FREE = Bulk(f"{_RELEASED} AND held_until > ?{_RETURNING}", "bigint")
+FREE = Bulk(f"{_RELEASED} AND held_until > ? AND failures_in_row = 0{_RETURNING}", "bigint")
 
 # Written even if it is early enough: on PostgreSQL whoever has the account now may be about to put it back.
 WAKE_ACCOUNT = Bulk(
@@ -109,7 +110,7 @@ READY_ACCOUNTS = Statement(
 READY_ENDPOINTS = Lookup(
     """SELECT * FROM (
         SELECT seq, account_id, version, state = 'enabled' AND url IS NOT NULL AS is_open, paused_until, breaker_waits,
-            max_in_flight, rate_per_second, spent_until
+            failures_in_row, max_in_flight, rate_per_second, spent_until
         FROM endpoint WHERE account_id = {0} AND ready_at <= {1} ORDER BY ready_at LIMIT {2}
         /*pg FOR UPDATE SKIP LOCKED*/) AS ready""",
     "text bigint bigint",
@@ -155,7 +156,10 @@ def release(connection: Connection, endpoint_seqs: Sequence[int], now: datetime)
 
 
 def free(connection: Connection, endpoint_seqs: Sequence[int], now: datetime) -> None:
-    """Attempts at these endpoints have ended: those that somebody found full are looked at now."""
+    """Attempts at these endpoints have ended: those that somebody found full are looked at now.
+
+    What keeps one from being hurried that answers with failures is not over by that.
+    """
     at = to_milliseconds(now)
     _advance(connection, FREE, endpoint_seqs, (at, at), (at, at, at))
 
