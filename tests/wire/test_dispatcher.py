@@ -202,6 +202,54 @@ async def test_others_have_the_event_loop_while_a_large_claim_is_begun(
     assert max(begun_in.values()) == 16  # of a claim of all of them
 
 
+async def test_others_have_a_moment_while_what_waited_is_begun_beside_what_is_new(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "_BREATH_SECONDS", 2 * PATIENCE_SECONDS)
+    async with Receiver() as receiver:
+        for account in [await engine.new_account(receiver.url) for _ in range(5)]:
+            await engine.append(account, 10)
+        async with engine.dispatch() as dispatcher:
+            dispatcher._has_news = True
+            await receiver.wait_for(lambda them: len(them.pings) + len(them.messages) == 16)
+            await engine.until("SELECT count(*) FROM delivery WHERE lease IS NOT NULL", 20)
+    assert len(receiver.pings) + len(receiver.messages) == 16
+
+
+async def test_a_loop_that_is_late_is_given_no_more_such_moments(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "_BREATH_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(dispatcher_module, "_BREATHING_SECONDS", 0.0)
+    async with Receiver() as receiver:
+        for account in [await engine.new_account(receiver.url) for _ in range(5)]:
+            await engine.append(account, 10)
+        async with engine.dispatch() as dispatcher:
+            dispatcher._has_news = True
+            await engine.until_delivered(50)
+
+
+async def test_what_ends_at_a_full_endpoint_is_not_gathered_for_long(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    async with Receiver() as slow, Receiver() as quick, engine.dispatch() as dispatcher:
+        first, second = await engine.new_account(slow.url), await engine.new_account(quick.url)
+        await engine.until("SELECT count(*) FROM attempt", 2)
+        for name in ("_GATHER_SECONDS", "_POLL_SECONDS"):
+            monkeypatch.setattr(dispatcher_module, name, 2 * PATIENCE_SECONDS)
+        slow.answers.extend([Answer(gate=gate)] * 4)
+        await engine.append(first, 5)
+        await slow.wait_for(lambda them: len(them.messages) == 4)
+        await engine.append(second)
+        await quick.wait_for(lambda them: len(them.messages) == 1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while dispatcher._gathering is None:  # noqa: ASYNC110  until its answer was read
+                await asyncio.sleep(0)
+        gate.set()
+        await slow.wait_for(lambda them: len(them.messages) == 5)
+
+
 # --- stops, kills, outages --------------------------------------------------------------------------------------------
 
 

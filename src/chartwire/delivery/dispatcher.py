@@ -51,6 +51,12 @@ _ENOUGH = 64
 _AT_A_STRETCH = 16
 """So many claimed deliveries are begun before others have the event loop: answers, new messages, the API."""
 
+_BREATH_SECONDS = 0.002
+"""How long they have it, while messages are handed over: what waited for long can wait so much longer."""
+
+_BREATHING_SECONDS = 0.03
+"""After so long a claim is begun without: on a loop that is late each is a long one, and the next cycle waits."""
+
 
 log = get_logger()
 
@@ -93,6 +99,8 @@ class Dispatcher:
         self._full: set[int] = set()
         self._finished: set[int] = set()
         self._gathering: asyncio.TimerHandle | None = None
+        self._is_awaited = False
+        self._has_news = False
 
     def ring(self) -> None:
         """Something may be due."""
@@ -161,7 +169,7 @@ class Dispatcher:
         """Settle and claim; returns how many seconds may pass before there is more to claim."""
         if self._gathering is not None:
             self._gathering.cancel()
-            self._gathering = None
+            self._gathering, self._is_awaited = None, False
         ended, self._ended = self._ended, []
         finished, self._finished = self._finished, set()
         freed = finished & self._full
@@ -179,10 +187,12 @@ class Dispatcher:
         self._full = (self._full - freed) | claim.full
         self._targets.keep(claimed.target for claimed in claim.deliveries)
         self._tell(ended, settled)  # before what may be cut off by a stop whose patience is over
+        clock = asyncio.get_running_loop().time
+        breathes_until, self._has_news = clock() + _BREATHING_SECONDS if self._has_news else 0, False
         for number, claimed in enumerate(claim.deliveries, 1):
             self._start(claimed)
             if not number % _AT_A_STRETCH:
-                await asyncio.sleep(0)
+                await asyncio.sleep(_BREATH_SECONDS if clock() < breathes_until else 0)
         return self._until_next(claim, total)
 
     def _until_next(self, claim: Claim, total: int) -> float:
@@ -241,6 +251,7 @@ class Dispatcher:
         if self._working is None or self._working.done():
             self._slots.give(claimed.target.endpoint.seq)
         else:
+            self._has_news = True
             self._start(claimed)
 
     def _start(self, claimed: ClaimedDelivery) -> None:
@@ -262,10 +273,13 @@ class Dispatcher:
         del self._in_flight[id(claimed)]
         self._slots.give(endpoint_seq)
         self._finished.add(endpoint_seq)
+        is_awaited = endpoint_seq in self._full or not self._handover.is_open
         if len(self._ended) >= _ENOUGH:
             self._wake.set()
-        elif self._gathering is None:
-            is_awaited = self._full or not self._handover.is_open
+        elif self._gathering is None or (is_awaited and not self._is_awaited):
+            if self._gathering is not None:
+                self._gathering.cancel()
+            self._is_awaited = is_awaited
             seconds = _GATHER_SECONDS_IF_AWAITED if is_awaited else _GATHER_SECONDS
             self._gathering = asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
