@@ -61,13 +61,15 @@ _COPIED_AT_ONCE = 20  # rounds: a transaction of all would be a log of gigabytes
 class Ground:
     """Where an engine is measured: the folder of its database, whom it tells, and how large its messages are.
 
-    With the URL of a PostgreSQL database it is there instead; what was in it is dropped.
+    With the URL of a PostgreSQL database it is there instead; what was in it is dropped. `endpoint_limit` attempts may
+    be under way at one host: many by default, because one host alone is to be measured too.
     """
 
     folder: str
     receivers: Receivers
     body_bytes: int = 2048
     postgres: str = ""
+    endpoint_limit: int = 128
 
 
 class _TimedDatabase(SqliteDatabase):
@@ -194,7 +196,7 @@ async def open_engine(ground: Ground) -> AsyncIterator[Engine]:
         settings = Settings(
             data_dir=Path(folder),
             database_url=ground.postgres,
-            webhook_endpoint_concurrency=128,
+            webhook_endpoint_concurrency=ground.endpoint_limit,
             webhook_allowed_networks=[*LOOPBACK],
         )
         if ground.postgres:

@@ -156,6 +156,9 @@ def client(scale: Scale) -> Iterator[Comparison]:
                 yield compare(where, sides, goals, scale.rounds)
 
 
+_AS_INSTALLED = 16  # attempts at one endpoint: the limit is a part of what keeps others apart
+
+
 def isolation(scale: Scale) -> Iterator[Comparison]:
     """What endpoints that are ill cost those that are well."""
     hosts = max(scale.hosts)
@@ -169,7 +172,8 @@ def isolation(scale: Scale) -> Iterator[Comparison]:
         rate = min(1_000.0, most_per_second / 2)
 
         def steadily(them: Receivers, waiting: int) -> Take:
-            return partial(take_turn, engine.steady, Ground(scale.folder, them), rate, scale.seconds, waiting)
+            ground = Ground(scale.folder, them, endpoint_limit=_AS_INSTALLED)
+            return partial(take_turn, engine.steady, ground, rate, scale.seconds, waiting)
 
         yield compare(
             f"{rate:,.0f}/s to {hosts - 1} that are well",
