@@ -6,25 +6,30 @@ first asked for and dropped at the end of the test.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
+from unittest.mock import patch
 
 from sqlalchemy import Connection
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 from tests.support.postgres import find_binaries, shared_server
 
 from chartwire.settings import Settings
+from chartwire.store import bulk
 from chartwire.store.database import Database, Ringer
 from chartwire.store.master_key import ensure_key_file
 from chartwire.store.migrate import upgrade
 from chartwire.store.postgres import connect_postgres
 from chartwire.store.profile import open_database
 from chartwire.store.sqlite import connect_sqlite
+
+T = TypeVar("T")
 
 EMBEDDED, CLUSTER = "embedded", "cluster"
 PROFILE = os.environ.get("CHARTWIRE_TEST_PROFILE") or EMBEDDED
@@ -142,8 +147,10 @@ class _Driver:
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._engine = connect_postgres(url)
+        self._waiting = patch.object(bulk, "await_", self._await)
 
     def __enter__(self) -> Connection:
+        self._waiting.start()
         self._connection = self._loop.run_until_complete(self._engine.connect())
         self._transaction = self._loop.run_until_complete(self._connection.begin())
         return cast(Connection, _Driven(self._drive, self._connection.sync_connection))
@@ -156,6 +163,11 @@ class _Driver:
         self._loop.run_until_complete(self._connection.close())
         self._loop.run_until_complete(self._engine.dispose())
         self._loop.close()
+        self._waiting.stop()
+
+    def _await(self, asked: Awaitable[T]) -> T:
+        """What hot statements wait with, which go past the connection's own calls."""
+        return await_(asked) if in_greenlet() else self._loop.run_until_complete(asked)
 
     def _drive(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return self._loop.run_until_complete(greenlet_spawn(call, *arguments, **named))
@@ -172,10 +184,8 @@ class _Driven:
         value = getattr(self._thing, name)
         if name in {"execute", "exec_driver_sql", "commit", "rollback"}:
             return partial(self._drive, value)
-        if name in {"begin", "begin_nested", "cursor"}:
+        if name in {"begin", "begin_nested"}:
             return lambda: _Driven(self._drive, self._drive(value))
-        if name == "connection":  # the driver's own, which hot statements speak to
-            return _Driven(self._drive, value)
         return value
 
     def __enter__(self) -> Self:

@@ -10,15 +10,21 @@ column, so that any number of rows is one text and one round trip; one row alone
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_
 
-from chartwire.store.database import POSTGRESQL
+from chartwire.errors import StoreError
+
+T = TypeVar("T")
+
+POSTGRESQL = "postgresql"
 
 _MOST = 64
 """Rows of one text. SQLite unites at most 500 terms and keeps a hundred or two texts prepared."""
@@ -173,16 +179,24 @@ def run_plain(connection: Connection, statement: str, values: Row) -> list[Row]:
 
 
 def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]:
+    return _past_sqlalchemy(connection, partial(_fetch, statement=statement, values=values))
+
+
+def run_simple(connection: Connection, statement: str) -> None:
+    """Run a statement without parameters and without an answer on PostgreSQL; the first of a transaction begins it,
+    too, in one round trip."""
+    _past_sqlalchemy(connection, partial(_execute, statement=statement))
+
+
+def _past_sqlalchemy(connection: Connection, run: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     """Past SQLAlchemy, which takes as long again as the driver; errors are made as it makes them."""
     line, base = connection.connection, connection.dialect.loaded_dbapi.Error
-    cursor = line.cursor()
     try:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall()) if cursor.description else []
+        return await_(run(line.dbapi_connection))
     except base as error:
         # A plan that the tables have outgrown is forgotten with its line, too.
         is_outgrown = isinstance(error, connection.dialect.loaded_dbapi.InvalidCachedStatementError)
-        is_cut = is_outgrown or connection.dialect.is_disconnect(error, line, cursor)
+        is_cut = is_outgrown or connection.dialect.is_disconnect(error, line, None)
         if is_cut:
             connection.engine.pool._invalidate(line, error)  # as those of the others are, that wait in the pool
             connection.invalidate(error)
@@ -190,8 +204,46 @@ def _run_there(connection: Connection, statement: str, values: Row) -> list[Row]
             None, None, error, base, hide_parameters=True, connection_invalidated=is_cut, dialect=connection.dialect
         )
         raise made from error
-    finally:
-        cursor.close()
+
+
+async def _fetch(line: Any, statement: str, values: Row) -> list[Row]:
+    """What a cursor of SQLAlchemy's does, without one."""
+    try:
+        if line._transaction is None:
+            await line._start_transaction()
+        prepared, _ = await line._prepare(statement, 0)
+        rows: list[Row] = await prepared.fetch(*values)
+    except Exception as error:
+        line._handle_exception(error)
+        raise
+    return rows
+
+
+async def _execute(line: Any, statement: str) -> None:
+    try:
+        if line._transaction is None and (line.readonly or line.isolation_level is not None):
+            await line._start_transaction()  # a snapshot's own
+        elif line._transaction is None:
+            line._transaction = _Transaction(line._connection)  # to be rolled back, whatever comes of its first words
+            statement = f"BEGIN ISOLATION LEVEL READ COMMITTED; {statement}"
+        await line._connection.execute(statement)
+    except Exception as error:
+        line._handle_exception(error)
+        raise
+
+
+class _Transaction:
+    """What SQLAlchemy ends where it did not begin it."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    async def commit(self) -> None:
+        if await self._driver.execute("COMMIT") == "ROLLBACK":  # all that PostgreSQL says if a statement had failed
+            raise StoreError("the database did not commit: a statement had failed")
+
+    async def rollback(self) -> None:
+        await self._driver.execute("ROLLBACK")
 
 
 def _spell(dialect: str, statement: str) -> str:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sqlalchemy import Connection, String, bindparam, func, select, text
+from sqlalchemy import Connection, text
+
+from chartwire.store.bulk import POSTGRESQL, run_simple
 
 if TYPE_CHECKING:
     from chartwire.store.handover import Handover
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
-POSTGRESQL = "postgresql"
-_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name", type_=String), 0)))
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(convert_from(decode('{}', 'hex'), 'UTF8'), 0))"
 
 
 class Bell(StrEnum):
@@ -63,9 +64,15 @@ def lock_account(connection: Connection, account_id: str) -> None:
 
 
 def lock(connection: Connection, name: str) -> None:
-    """Let no other unit that asks for this name go on until this one has ended. SQLite has one writer anyway."""
+    """Let no other unit that asks for this name go on until this one has ended. SQLite has one writer anyway.
+
+    What a unit has it is not asked for again; so it must not lock what a savepoint may give back.
+    """
     if connection.dialect.name == POSTGRESQL:
-        connection.execute(_LOCK, {"name": name})
+        held: set[str] = connection.info.get("held", set())
+        if name not in held:
+            run_simple(connection, _LOCK.format(name.encode().hex()))
+            held.add(name)
 
 
 class Database(Protocol):

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Select, delete, func, select
 
 from chartwire.store import ranges, schema
-from chartwire.store.database import POSTGRESQL
+from chartwire.store.bulk import POSTGRESQL
 
 _EVENT = schema.event.c
 _SUBJECT = schema.event_subject.c

@@ -23,7 +23,8 @@ from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.schema import SchemaItem
 
 from chartwire.errors import StoreError
-from chartwire.store.database import POSTGRESQL, lock
+from chartwire.store.bulk import POSTGRESQL
+from chartwire.store.database import lock
 from chartwire.store.profile import is_made, is_shared, run_once
 from chartwire.store.schema import schema_floor
 from chartwire.store.sqlite import connect_sqlite, sqlite_path

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, li
 from chartwire.model.operations import Queue, Worker
 from chartwire.model.webhook import ReplayState
 from chartwire.store import outbox, schema
-from chartwire.store.database import POSTGRESQL
+from chartwire.store.bulk import POSTGRESQL
 
 _PROCESS = schema.process.c
 _WAITING: ColumnElement[str] = literal_column("'waiting'")

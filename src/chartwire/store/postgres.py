@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, Engine, RootTransaction, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
 
 from chartwire.errors import ConfigurationError, StoreError
 from chartwire.store.database import Bell, Ringer, Unit
@@ -161,21 +162,27 @@ class PostgresDatabase:
 
 
 async def _transact(engine: AsyncEngine, unit: Unit[T]) -> T:
-    async with engine.connect() as connection:
+    """All of it in one greenlet: SQLAlchemy's own would make one for each step."""
+    return await greenlet_spawn(_run, engine.sync_engine, unit)
+
+
+def _run(engine: Engine, unit: Unit[T]) -> T:
+    with engine.connect() as connection:
         try:
-            transaction = await connection.begin()
-            answer = await connection.run_sync(unit)
+            transaction = connection.begin()
+            connection.info["held"] = set()
+            answer = unit(connection)
         except DBAPIError as error:
             _hush(error)
             raise
-        await _commit(connection, transaction)
+        _commit(transaction)
         return answer
 
 
-async def _commit(connection: AsyncConnection, transaction: Any) -> None:
+def _commit(transaction: RootTransaction) -> None:
     """A commit that was not answered may have been made: it is not for us to run the unit again."""
     try:
-        await transaction.commit()
+        transaction.commit()
     except DBAPIError as error:
         _hush(error)
         if _state(error) in _AGAIN:

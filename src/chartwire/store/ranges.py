@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from chartwire.store import schema
-from chartwire.store.database import POSTGRESQL, lock
+from chartwire.store.bulk import POSTGRESQL
+from chartwire.store.database import lock
 from chartwire.telemetry import get_logger
 
 WIDTH = 2**40

@@ -24,8 +24,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, 
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.model.webhook import EndpointState
 from chartwire.store import schema
-from chartwire.store.bulk import Bulk, Lookup, Row, Statement
-from chartwire.store.database import POSTGRESQL
+from chartwire.store.bulk import POSTGRESQL, Bulk, Lookup, Row, Statement
 
 _ACCOUNT = schema.account.c
 _ENDPOINT = schema.endpoint.c

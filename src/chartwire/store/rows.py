@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from chartwire.clock import from_milliseconds, to_milliseconds
 from chartwire.errors import StoreError
-from chartwire.store.database import POSTGRESQL
+from chartwire.store.bulk import POSTGRESQL
 from chartwire.store.ranges import WIDTH, known_ranges, make_room
 from chartwire.store.schema import Moment, data_key, delivery, event, metadata, schema_floor
 
