@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from sqlalchemy import Connection
-from tests.support.outbox_store import LEASE, NOW, RETENTION, URL, VAULT, Store, bad, good, open_store
+from tests.support.outbox_store import LEASE, NOW, RETENTION, URL, VAULT, Store, bad, draft_for, good, open_store
 
 from chartwire.model.webhook import EventType, Outcome
 from chartwire.store import deliveries, endpoints, outbox
@@ -46,6 +46,29 @@ async def test_a_message_for_an_endpoint_without_url_has_failed_and_can_be_retri
     await store.database.write(lambda connection: endpoints.set_url(connection, endpoint, URL, NOW))
     assert await store.database.write(retry) == 1
     assert len((await store.claim()).deliveries) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("patient_ids", [(), ("p1",), ("p2", "p1", "p2")])
+async def test_a_message_is_written_whole_whoever_it_is_about_and_for(
+    store: Store, count: int, patient_ids: tuple[str, ...]
+) -> None:
+    receivers = [await store.add_endpoint() for _ in range(count)]
+    await store.append(await store.add_endpoint("a2"), patient_ids=("p1",))  # so that numbers differ
+    draft = draft_for(await store.add_endpoint(), patient_ids=patient_ids)
+
+    def unit(connection: Connection) -> int:
+        return outbox.append_for(connection, VAULT, draft, receivers, NOW, RETENTION)
+
+    seq = await store.database.write(unit)
+    assert await store.rows(f"SELECT id, account_id FROM event WHERE seq = {seq}") == [(draft.id, "a1")]  # noqa: S608
+    subjects = await store.rows(f"SELECT patient_id FROM event_subject WHERE event_seq = {seq} ORDER BY 1")  # noqa: S608
+    assert subjects == [(patient_id,) for patient_id in sorted(set(patient_ids))]
+    rows = await store.rows(
+        f"SELECT endpoint_seq, account_id, state, due_at = created_at, settled_at FROM delivery WHERE event_seq = {seq}"  # noqa: S608
+    )
+    assert sorted(rows) == [(each.seq, "a1", "waiting", True, None) for each in receivers]
+    assert len((await store.claim()).deliveries) == count + 1
 
 
 async def test_operational_messages_go_only_to_endpoints_that_name_them(store: Store) -> None:

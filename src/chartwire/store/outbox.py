@@ -17,12 +17,12 @@ from chartwire.formats import fhir_notifications
 from chartwire.model import message
 from chartwire.model.webhook import PROBES, DeliveryState, Endpoint, EventDraft, EventType, Outcome, PayloadVersion
 from chartwire.store import schema
-from chartwire.store.bulk import Bulk, Insert, Row
+from chartwire.store.bulk import Bulk, Insert, Row, Statement
 from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.database import Bell, lock_account, ring
 from chartwire.store.endpoints import endpoints_of, wants
 from chartwire.store.handover import NOTHING_OFFERED, Offer, handover_of
-from chartwire.store.ring import IS_FAILED, IS_WAITING, wake
+from chartwire.store.ring import IS_FAILED, IS_WAITING, is_shared, wake
 from chartwire.store.vault import Purpose, Vault
 
 INSERT_EVENT = Insert(schema.event, "id account_id type payload_version query_id trace body size created_at expires_at")
@@ -33,6 +33,24 @@ INSERT_DELIVERIES = Insert(
     schema.delivery,
     "event_seq endpoint_seq account_id state due_at outcome created_at settled_at lease lease_until",
 )
+
+APPEND = Statement(
+    """WITH written AS (
+        INSERT INTO event (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq),
+    subjects AS (
+        INSERT INTO event_subject (event_seq, patient_id)
+        SELECT written.seq, about.patient_id FROM written, unnest(?::text[]) AS about (patient_id)),
+    deliveries AS (
+        INSERT INTO delivery (event_seq, endpoint_seq, account_id, state, due_at, outcome, created_at, settled_at)
+        SELECT written.seq, told.* FROM written,
+            unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[]) AS told)
+    SELECT seq FROM written"""
+)
+"""All of a message in one round trip, for PostgreSQL, where nothing is handed over and so no delivery's number matters.
+
+It reads nothing: what it writes does not depend on a snapshot that was taken before the account's lock was had.
+"""
 
 _EVENT = schema.event.c
 _SUBJECT = schema.event_subject.c
@@ -78,8 +96,10 @@ def append_for(
     """
     lock_account(connection, draft.account_id)
     sealed = vault.seal(Purpose.PAYLOAD, draft.body)
-    event_seq = _insert_event(connection, draft, sealed, now, retention)
     ring(connection, Bell.EVENT)
+    if is_shared(connection):
+        return _append_at_once(connection, _event_row(draft, sealed, now, retention), draft.patient_ids, takers, now)
+    event_seq = _insert_event(connection, draft, sealed, now, retention)
     handover = handover_of(connection)
     offer = NOTHING_OFFERED if handover is None else handover.offer(connection, takers, now)
     rows = [_delivery_row(event_seq, endpoint, now, offer) for endpoint in takers]
@@ -107,11 +127,27 @@ def is_waiting(connection: Connection, endpoint: Endpoint) -> bool:
 def _deliver(connection: Connection, rows: Sequence[Row], waiting: Sequence[Endpoint], now: datetime) -> Sequence[int]:
     """Write deliveries and wake those endpoints of them that have to be looked at; returns their numbers."""
     seqs = INSERT_DELIVERIES.number(connection, rows)
+    _wake(connection, waiting if rows else (), now)
+    return seqs
+
+
+def _append_at_once(
+    connection: Connection, event: Row, patient_ids: Sequence[str], takers: Sequence[Endpoint], now: datetime
+) -> int:
+    # The event's number is the statement's to give, and no lease is: the first column and the last two.
+    rows = [_delivery_row(0, endpoint, now, NOTHING_OFFERED)[1:-2] for endpoint in takers]
+    columns = zip(*rows, strict=True) if rows else [()] * 7
+    event_seq: int
+    ((event_seq,),) = APPEND.run(connection, (*event, tuple(dict.fromkeys(patient_ids)), *columns))
+    _wake(connection, takers, now)
+    return event_seq
+
+
+def _wake(connection: Connection, waiting: Sequence[Endpoint], now: datetime) -> None:
     reachable = [endpoint.seq for endpoint in waiting if endpoint.url is not None]
-    if rows and reachable:
+    if reachable:
         wake(connection, reachable, now)
         ring(connection, Bell.DELIVERY)
-    return seqs
 
 
 _LAST_CREATED = (
@@ -260,8 +296,8 @@ def expunge_patient(connection: Connection, vault: Vault, account_id: str, patie
     _forget(connection, empty, now)
 
 
-def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now: datetime, retention: timedelta) -> int:
-    row = (
+def _event_row(draft: EventDraft, sealed: bytes, now: datetime, retention: timedelta) -> Row:
+    return (
         draft.id,
         draft.account_id,
         draft.type.value,
@@ -273,6 +309,10 @@ def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now:
         to_milliseconds(now),
         to_milliseconds(now + retention),
     )
+
+
+def _insert_event(connection: Connection, draft: EventDraft, sealed: bytes, now: datetime, retention: timedelta) -> int:
+    row = _event_row(draft, sealed, now, retention)
     (event_seq,) = INSERT_EVENT.number(connection, [row])
     INSERT_SUBJECTS.run_for(connection, [(event_seq, patient_id) for patient_id in dict.fromkeys(draft.patient_ids)])
     return event_seq
