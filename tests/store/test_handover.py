@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 from tests.support.dispatching import RETENTION, VAULT
+from tests.support.notes import held
 from tests.support.profile import open_new_database
 
 from chartwire.clock import system_clock
@@ -17,6 +18,7 @@ from chartwire.store import claims, endpoints, outbox, registry
 from chartwire.store.claims import ClaimedDelivery, Room
 from chartwire.store.database import Bell, Database
 from chartwire.store.handover import Handover, Slots
+from chartwire.store.sqlite import SqliteDatabase
 from chartwire.store.targets import Targets
 
 pytestmark = pytest.mark.embedded
@@ -99,6 +101,21 @@ async def test_what_is_rolled_back_is_not_handed_over_and_holds_no_room(desk: De
     assert [type(result) for result in results] == [type(None), LookupError]
     assert len(desk.started) == 1
     assert desk.slots.left == 7
+
+
+async def test_what_is_rolled_back_holds_no_room_when_the_next_unit_looks(desk: Desk) -> None:
+    """It may be a claim, which would take the endpoint for full until a lease ends that nobody holds."""
+    assert isinstance(desk.database, SqliteDatabase)
+    async with held(desk.database) as gate:
+        left: list[int] = []
+        failing = asyncio.create_task(desk.append(fails=True))
+        looking = asyncio.create_task(desk.database.write(lambda _: left.append(desk.slots.left)))
+        await asyncio.sleep(0)  # both are in the writer's queue
+        gate.opened.set()
+        with pytest.raises(LookupError):
+            await failing
+        await looking
+    assert left == [8]
 
 
 async def test_what_has_no_room_waits_and_nothing_overtakes_it(desk: Desk) -> None:

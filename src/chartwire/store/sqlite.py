@@ -59,7 +59,6 @@ class _Job(Generic[T]):
 
     def run_apart(self, connection: Connection) -> None:
         """Run the unit in a savepoint. Its error is its caller's; the group goes on without it."""
-        self.forget()
         self._lend(connection)
         cursor: sqlite3.Cursor = connection.info["cursor"]
         cursor.execute("SAVEPOINT unit")
@@ -70,6 +69,7 @@ class _Job(Generic[T]):
             if not cursor.connection.in_transaction:  # as after some errors of the disk, SQLite gave up the whole group
                 raise
             cursor.execute("ROLLBACK TO unit")
+            self.forget()  # at once: units after it must not find the room taken that it had taken
         cursor.execute("RELEASE unit")
 
     def forget(self) -> None:
@@ -251,6 +251,8 @@ class SqliteDatabase:
         Such a group is run again from its start.
         """
         if not self._transact(connection, group, _Job.run):
+            for job in group:
+                job.forget()
             self._transact(connection, group, _Job.run_apart)
 
     def _transact(
@@ -258,9 +260,7 @@ class SqliteDatabase:
     ) -> bool:
         """False if a unit failed the group, of which nothing was written then."""
         try:
-            if (
-                not connection.in_transaction()
-            ):  # SQLAlchemy's own, which is to stand: else it rolls back after an error
+            if not connection.in_transaction():  # as SQLAlchemy sees it, which else rolls back after an error
                 connection.begin()
             cursor: sqlite3.Cursor = connection.info["cursor"]
             cursor.execute(_BEGIN)
