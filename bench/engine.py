@@ -45,8 +45,7 @@ from chartwire.store.vault import Vault
 from chartwire.telemetry import Metrics
 
 RETENTION = timedelta(days=30)
-_ID = slice(len("\r\nwebhook-id: "), len("\r\nwebhook-id: ") + 36)
-"""Where a request has the id of its message."""
+_BEFORE_ID = len("\r\nwebhook-id: ")  # which a request begins with
 
 _ACCOUNTS = 10
 _FILLED_AT_ONCE = 500
@@ -95,7 +94,7 @@ class _TimedEgress(HttpEgress):
         self._done = asyncio.Event()
 
     def send(self, request: PostRequest, answered: Answered) -> None:
-        message_id = request.lines[_ID].decode()
+        message_id = request.lines[_BEFORE_ID : request.lines.index(b"\r\n", _BEFORE_ID)].decode()
 
         def note(answer: PostAnswer, timing: Timing) -> None:
             self.answered[message_id] = time.perf_counter()

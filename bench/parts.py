@@ -2,7 +2,7 @@
 
 It claims what waits, opens the payload, signs and posts it, and writes down its outcome, its attempt and its audit
 entry: by the shortest statements, in the event loop's own thread, without turns, limits, deadlines, retries or
-answers that are kept. An engine in Python that keeps these rows in SQLite does not do more per second than this.
+answers that are kept. An engine in Python that keeps these rows in SQLite can hardly do more per second than this.
 """
 
 import sqlite3
