@@ -22,6 +22,7 @@ from yarl import URL
 from chartwire import __version__
 from chartwire.clock import Clock
 from chartwire.errors import BusError, ChartwireError, ConfigurationError, IssueCode, NetworkError
+from chartwire.open_files import most_open_files, needed_open_files
 from chartwire.outbound import authority, vetted_session
 from chartwire.settings import FhirNetworkSettings, NetworkSettings, Settings
 from chartwire.store import data_keys
@@ -76,8 +77,9 @@ class Finding:
 async def examine(settings: Settings, clock: Clock) -> list[Finding]:
     """Look at every part of an installation; never raises for what is wrong with one."""
     if settings.is_worker:
-        return [_egress(settings), _transport_key(settings), *await _broker(settings)]
-    findings = [_public_url(settings), _egress(settings), _data_folder(settings), *await _broker(settings)]
+        return [_egress(settings), _open_files(settings), _transport_key(settings), *await _broker(settings)]
+    findings = [_public_url(settings), _egress(settings), _open_files(settings), _data_folder(settings)]
+    findings += await _broker(settings)
     if settings.data_dir.is_dir():
         findings += [await asyncio.to_thread(check, settings) for check in (_database, _schema)]
         findings += [await asyncio.to_thread(_master_key, settings, clock)]
@@ -118,6 +120,17 @@ def _egress(settings: Settings) -> Finding:
             part, False, detail, "name the ranges in which receivers are; this lets customers probe them all"
         )
     return Finding(part, True, detail)
+
+
+def _open_files(settings: Settings) -> Finding:
+    """Its remedies are those of the user's own limit, as a server started from here would have."""
+    part, most = "open files", most_open_files()
+    attempts = settings.webhook_concurrency
+    detail = f"{most:,} at one time; {attempts:,} attempts in flight need {needed_open_files(attempts):,}"
+    if most >= needed_open_files(attempts):
+        return Finding(part, True, detail)
+    mend = "raise the hard limit (`ulimit -Hn`, LimitNOFILE= in a unit), or lower CHARTWIRE_WEBHOOK_CONCURRENCY"
+    return Finding(part, False, detail, mend)
 
 
 def _data_folder(settings: Settings) -> Finding:

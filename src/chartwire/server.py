@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chartwire import __version__
 from chartwire.memory import tend_memory
+from chartwire.open_files import allow_open_files
 from chartwire.settings import Settings
 from chartwire.telemetry import configure_logging, get_logger
 from chartwire.wiring import start_installation
@@ -32,6 +33,7 @@ def run_server(settings: Settings, listener: socket.socket, on_ready: Callable[[
     """
     configure_logging(settings.log_format, settings.log_level)
     tend_memory()
+    allow_open_files()
     uvloop.run(_serve(settings, listener, on_ready))
 
 

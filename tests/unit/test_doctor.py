@@ -1,6 +1,7 @@
 """What `chartwire doctor` finds in installations that are sound, and in such that are not."""
 
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -263,6 +264,16 @@ async def test_opened_networks_are_listed_and_an_open_door_is_not_sound(tmp_path
     assert not (await find(wide, "webhook egress")).ok
 
 
+async def test_attempts_in_flight_need_as_many_open_files(tmp_path: Path) -> None:
+    settings = installation(tmp_path)
+    assert (await find(settings, "open files")).ok
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = settings.model_copy(update={"webhook_concurrency": hard if hard > 0 else 1 << 20})
+    finding = await find(many, "open files")
+    assert not finding.ok
+    assert "CHARTWIRE_WEBHOOK_CONCURRENCY" in (finding.remedy or "")
+
+
 async def test_what_is_not_sound_always_says_how_to_mend_it(tmp_path: Path) -> None:
     network = FhirNetworkSettings(kind="fhir", name="mercy", base_url="http://169.254.169.254/fhir")
     settings = installation(tmp_path, host=EVERY_ADDRESS).model_copy(update={"networks": [network]})
@@ -297,8 +308,8 @@ async def test_a_worker_is_asked_for_what_it_needs_alone(tmp_path: Path) -> None
         lacking = {finding.part: finding for finding in await examine(settings, system_clock)}
         ensure_key_file(key)
         sound = {finding.part: finding for finding in await examine(settings, system_clock)}
-    assert lacking.keys() == {"webhook egress", "transport key", "broker"}
+    assert lacking.keys() == {"webhook egress", "open files", "transport key", "broker"}
     assert [part for part, finding in lacking.items() if not finding.ok] == ["transport key"]
     assert "chartwire transport-key" in (lacking["transport key"].remedy or "")
-    assert [(finding.ok, finding.remedy) for finding in sound.values()] == [(True, None)] * 3
+    assert [(finding.ok, finding.remedy) for finding in sound.values()] == [(True, None)] * 4
     assert not settings.data_dir.exists()
