@@ -111,7 +111,7 @@ async def with_aiohttp(receivers: Receivers) -> AsyncIterator[Post]:
 @asynccontextmanager
 async def ours(receivers: Receivers) -> AsyncIterator[Post]:
     """The delivery client alone, without engine and database."""
-    egress = HttpEgress(LOOPBACK, limit=256, ssl_context=receivers.context())
+    egress = HttpEgress(LOOPBACK, limit=512, ssl_context=receivers.context())
     recipients = {url: Recipient(url) for url in receivers.urls}
 
     async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:

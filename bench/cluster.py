@@ -57,6 +57,7 @@ _BORN = date(1950, 1, 1)
 _ADDRESS = Address("1 Elm St", "Ukiah", "CA", "95482")
 _ENV = {
     "CHARTWIRE_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "CHARTWIRE_WEBHOOK_CONCURRENCY": "256",  # as many as `bench.simulation` has: it foretells what is measured here
     "CHARTWIRE_WEBHOOK_ENDPOINT_CONCURRENCY": "128",
     "CHARTWIRE_REQUESTS_PER_SECOND": "0",
     "CHARTWIRE_PATIENT_WRITES_PER_MINUTE": "0",

@@ -17,7 +17,7 @@ from bench.engine import Engine, Ground, open_engine
 from bench.turns import Turn, keep_busy, peak_memory, spending
 from chartwire.store.vault import Purpose
 
-_IN_FLIGHT = 256
+_IN_FLIGHT = 512
 _ROWS = 64  # of one statement
 _LEASE_MILLISECONDS = 120_000
 

@@ -13,8 +13,10 @@ from bench.comparing import Comparison, Goal, Take, compare
 from bench.engine import Ground
 from bench.sink import Crowd, Receivers, receivers
 from bench.turns import Turn, take_turn
+from chartwire.settings import Settings
 
 _INGEST_PER_SECOND = 2_500.0
+_IN_FLIGHT = Settings().webhook_concurrency
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def large(scale: Scale) -> Iterator[Comparison]:
 def _throughput(scale: Scale, hosts: int, body: int, goals: tuple[Goal, ...]) -> Comparison:
     with receivers(Crowd(hosts)) as them:
         ground, memory = Ground(scale.folder, them, body), Ground(engine.memory_folder(), them, body)
-        in_flight = 128 if hosts == 1 else 256  # as many as the engine has with its default settings
+        in_flight = min(_IN_FLIGHT, 128 * hosts)  # as many as the engine
         sides: dict[str, Take] = {
             "R": partial(take_turn, bare.post_all, bare.bare, them, 2 * scale.count, body, in_flight),
             "parts": partial(take_turn, parts.drain, ground, scale.count),
@@ -216,7 +218,7 @@ def postgres(scale: Scale) -> Iterator[Comparison]:
     with receivers(Crowd(max(scale.hosts))) as them:
         ground = Ground(scale.folder, them, postgres=scale.postgres)
         sides: dict[str, Take] = {
-            "R": partial(take_turn, bare.post_all, bare.bare, them, scale.count, 2048, 256),
+            "R": partial(take_turn, bare.post_all, bare.bare, them, scale.count, 2048, _IN_FLIGHT),
             "drain": partial(take_turn, engine.drain, ground, scale.count),
             "full": partial(take_turn, engine.full, ground, scale.count),
         }

@@ -19,7 +19,7 @@ _SLICE_SECONDS = 0.002  # for so long a core is held before others have their tu
 _SYNC_SECONDS = 0.001  # until a commit is on disk; anything from 0.5 to 5 ms changes rates by a twentieth at most
 _WARM_UP = 0.2  # of the time
 
-_PLACES = 256  # deliveries under way in a process (`webhook_concurrency`)
+_PLACES = 256  # deliveries under way in a process (`webhook_concurrency`, as `bench.cluster` sets it)
 _ENOUGH = 64  # that have ended, and the next cycle begins (`delivery/dispatcher.py`)
 _GATHER_SECONDS = 0.005  # or so long after the first has
 _POLL_SECONDS = 1.0

@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     """The deadline of an attempt: DNS, connect, TLS, sending and the whole answer. An endpoint may have its own."""
     webhook_ping_timeout_seconds: float = Field(default=2, gt=0, le=30)
     """The deadline of a ping."""
-    webhook_concurrency: int = Field(default=256, ge=1)
+    webhook_concurrency: int = Field(default=512, ge=1)
     """Attempts in flight at one time in this process."""
     webhook_endpoint_concurrency: int = Field(default=16, ge=1)
     """Attempts in flight at one time per endpoint."""
