@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.support.gate import Gate
+from tests.support.gate import Gate, until_one_waits_for_a_lock
 from tests.support.outbox_store import LEASE, NOW, RETENTION, VAULT, Store, bad, draft_for, good
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import PostgresServer, shared_server
@@ -425,11 +425,45 @@ async def test_no_wake_is_lost_to_a_claim_that_is_under_way(start: Start) -> Non
     claiming = asyncio.create_task(claimer.database.write(claim_slowly))
     await gate.reached.wait()
     appending = asyncio.create_task(writer.append(endpoint))
-    await asyncio.sleep(0)
+    await until_one_waits_for_a_lock(claimer.database)
     gate.opened.set()
     assert await claiming == 0
     await appending
     assert len((await claimer.claim(lease="lease-2")).deliveries) == 1
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+async def test_of_two_that_wake_an_account_the_earlier_word_holds_whoever_writes_last(
+    start: Start, is_same: bool
+) -> None:
+    early, late = start(), start()
+    endpoint, other, gate = await early.add_endpoint(), await early.add_endpoint(), Gate()
+    await early.database.write(_forget_ring)
+
+    def wake_slowly(connection: Connection) -> None:
+        ring.wake(connection, [endpoint.seq], NOW)
+        gate.wait(connection)
+
+    waking = asyncio.create_task(early.database.write(wake_slowly))
+    await gate.reached.wait()
+    seq = endpoint.seq if is_same else other.seq
+    following = asyncio.create_task(late.database.write(lambda connection: ring.wake(connection, [seq], NOW + SECOND)))
+    await until_one_waits_for_a_lock(early.database)
+    gate.opened.set()
+    await waking
+    await following
+    ready = select(schema.endpoint.c.seq, schema.endpoint.c.ready_at).order_by(schema.endpoint.c.seq)
+    endpoints = dict(await late.database.read(lambda connection: connection.execute(ready).all()))
+    assert endpoints[endpoint.seq] == NOW
+    assert endpoints[other.seq] == (None if is_same else NOW + SECOND)
+    accounts = select(func.min(schema.account.c.ready_at))
+    assert await late.database.read(lambda connection: connection.execute(accounts).scalar_one()) == NOW
+
+
+def _forget_ring(connection: Connection) -> None:
+    """Nothing waits anywhere."""
+    connection.execute(update(schema.endpoint).values(ready_at=None))
+    connection.execute(update(schema.account).values(ready_at=None))
 
 
 async def test_what_a_process_settled_as_it_died_comes_back_when_its_lease_ends(start: Start) -> None:

@@ -247,6 +247,7 @@ BULK_ON_POSTGRESQL: dict[str, tuple[Statement, str]] = {
     "accounts that have work": (ring.READY_ACCOUNTS, "ix_account_ready_at"),
     "endpoints that have work": (ring.READY_ENDPOINTS, "ix_endpoint_account_id_ready_at"),
     "the first that wait": (ring.FIRST_WAITING, "ix_delivery_due"),
+    "wake": (ring.WAKE_AT_ONCE, "pk_endpoint"),
     "put endpoints back": (ring.TURN_ENDPOINTS, "pk_endpoint"),
     "put accounts back": (ring.TURN_ACCOUNTS, "ix_endpoint_account_id_ready_at"),
     "lease": (claims.LEASE, "pk_delivery"),

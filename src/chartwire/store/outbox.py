@@ -22,7 +22,7 @@ from chartwire.store.claims import ClaimedDelivery
 from chartwire.store.database import Bell, lock_account, ring
 from chartwire.store.endpoints import endpoints_of, wants
 from chartwire.store.handover import NOTHING_OFFERED, Offer, handover_of
-from chartwire.store.ring import IS_FAILED, IS_WAITING, is_shared, wake
+from chartwire.store.ring import IS_FAILED, IS_WAITING, WAKING, is_shared, wake
 from chartwire.store.vault import Purpose, Vault
 
 INSERT_EVENT = Insert(schema.event, "id account_id type payload_version query_id trace body size created_at expires_at")
@@ -35,7 +35,7 @@ INSERT_DELIVERIES = Insert(
 )
 
 APPEND = Statement(
-    """WITH written AS (
+    f"""WITH written AS (
         INSERT INTO event (id, account_id, type, payload_version, query_id, trace, body, size, created_at, expires_at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq),
     subjects AS (
@@ -44,12 +44,13 @@ APPEND = Statement(
     deliveries AS (
         INSERT INTO delivery (event_seq, endpoint_seq, account_id, state, due_at, outcome, created_at, settled_at)
         SELECT written.seq, told.* FROM written,
-            unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[]) AS told)
-    SELECT seq FROM written"""
+            unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[]) AS told),
+    {WAKING.replace("IN {rows}", "= ANY (?::bigint[])")}
+    SELECT seq FROM written"""  # noqa: S608  all of it written here
 )
 """All of a message in one round trip, for PostgreSQL, where nothing is handed over and so no delivery's number matters.
 
-It reads nothing: what it writes does not depend on a snapshot that was taken before the account's lock was had.
+Of what it writes nothing depends on its snapshot, which may have been taken before others had ended.
 """
 
 _EVENT = schema.event.c
@@ -138,16 +139,23 @@ def _append_at_once(
     rows = [_delivery_row(0, endpoint, now, NOTHING_OFFERED)[1:-2] for endpoint in takers]
     columns = zip(*rows, strict=True) if rows else [()] * 7
     event_seq: int
-    ((event_seq,),) = APPEND.run(connection, (*event, tuple(dict.fromkeys(patient_ids)), *columns))
-    _wake(connection, takers, now)
+    reachable, at = _reachable(takers), to_milliseconds(now)
+    values = (*event, tuple(dict.fromkeys(patient_ids)), *columns, at, at, at, reachable)
+    ((event_seq,),) = APPEND.run(connection, values)
+    if reachable:
+        ring(connection, Bell.DELIVERY)
     return event_seq
 
 
 def _wake(connection: Connection, waiting: Sequence[Endpoint], now: datetime) -> None:
-    reachable = [endpoint.seq for endpoint in waiting if endpoint.url is not None]
+    reachable = _reachable(waiting)
     if reachable:
         wake(connection, reachable, now)
         ring(connection, Bell.DELIVERY)
+
+
+def _reachable(endpoints: Sequence[Endpoint]) -> list[int]:
+    return [endpoint.seq for endpoint in endpoints if endpoint.url is not None]
 
 
 _LAST_CREATED = (

@@ -95,6 +95,27 @@ RELEASE = Bulk(f"{_RELEASED}{_RETURNING}", "bigint")
 
 FREE = Bulk(f"{_RELEASED} AND held_until > ? AND failures_in_row = 0{_RETURNING}", "bigint")
 
+WAKING = f"""shared AS (
+        SELECT seq, ready_at, state = 'enabled' AND url IS NOT NULL AS is_open, {_LATEST} AS first
+        FROM endpoint WHERE seq IN {{rows}} ORDER BY seq FOR KEY SHARE),
+    woken AS (
+        UPDATE endpoint SET ready_at = least(endpoint.ready_at, shared.first) FROM shared
+        WHERE endpoint.seq = shared.seq AND shared.is_open
+            AND (shared.ready_at IS NULL OR shared.ready_at > shared.first)
+        RETURNING endpoint.account_id, endpoint.ready_at),
+    accounts AS (
+        UPDATE account SET ready_at = least(account.ready_at, first.at)
+        FROM (SELECT account_id, min(ready_at) AS at FROM woken GROUP BY account_id) AS first
+        WHERE account.id = first.account_id)"""  # noqa: S608  all of it written here
+"""`WAKE`, and what goes before and after it where there are others, as parts of one statement of PostgreSQL's.
+
+The statement may have begun before whoever walks the ring put the endpoint back. What `shared` tells was read when the
+lock was had, and `least` is reckoned of the row as it is when it is written: so neither the walker's word is missed
+nor that of somebody else who wakes it.
+"""
+
+WAKE_AT_ONCE = Bulk(f"WITH {WAKING} SELECT count(*) FROM woken", "bigint")  # noqa: S608  all of it written here
+
 # Written even if it is early enough: on PostgreSQL whoever has the account now may be about to put it back.
 WAKE_ACCOUNT = Bulk(
     "UPDATE account SET ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END WHERE id IN {rows}", "text"
@@ -143,9 +164,13 @@ TURN_ACCOUNTS = Bulk(
 
 
 def wake(connection: Connection, endpoint_seqs: Sequence[int], due_at: datetime) -> None:
-    """Something of these endpoints is due at `due_at`: they are looked at then, or when their pause is over."""
+    """Something of these endpoints of one account is due at `due_at`: they are looked at then, or when their pause is
+    over."""
     at = to_milliseconds(due_at)
-    _advance(connection, WAKE, endpoint_seqs, (at, at, at), (at, at, at))
+    if is_shared(connection):
+        WAKE_AT_ONCE.run_for(connection, [(seq,) for seq in endpoint_seqs], head=(at, at, at))
+    else:
+        _advance(connection, WAKE, endpoint_seqs, (at, at, at), (at, at, at))
 
 
 def release(connection: Connection, endpoint_seqs: Sequence[int], now: datetime) -> None:
