@@ -1,7 +1,9 @@
 """The bytes of documents are hashed, sealed, opened, written and read by other threads than the event loop's."""
 
 import asyncio
+import itertools
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from chartwire.store.byte_threads import in_byte_thread
 from chartwire.store.disk import DiskBlobStore
 from chartwire.store.draft import Draft
+from chartwire.store.sealed_file import SealedWriter
 from chartwire.store.vault import DataKey, Vault
 
 pytestmark = pytest.mark.embedded
@@ -69,18 +72,29 @@ async def test_the_event_loop_does_none_of_it(tmp_path: Path, vault: Vault, size
 
 
 async def test_a_disk_that_stalls_stalls_nobody_else_and_a_put_that_is_given_up_leaves_nothing(
-    tmp_path: Path, vault: Vault
+    tmp_path: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, turns = DiskBlobStore(tmp_path / "blobs", vault), 0
+    store, loop = DiskBlobStore(tmp_path / "blobs", vault), asyncio.get_running_loop()
+    stalls, goes_on = asyncio.Event(), threading.Event()
+    write, written = SealedWriter.write, itertools.count()
+
+    def stall_at_first(self: SealedWriter, data: memoryview) -> None:
+        if next(written) == 0:
+            loop.call_soon_threadsafe(stalls.set)
+            assert goes_on.wait(PATIENCE_SECONDS)
+        write(self, data)
+
+    monkeypatch.setattr(SealedWriter, "write", stall_at_first)
     under_way = asyncio.create_task(store.put(stream(content_of(3_000_000), 300_000), 3_000_000))
-    while not list((tmp_path / "blobs" / "incoming").iterdir()):
-        await asyncio.sleep(0)
-        turns += 1
+    await stalls.wait()
+    await store.put(stream(b"of somebody else", 16), 16)
+    assert len(list((tmp_path / "blobs" / "incoming").iterdir())) == 1
     under_way.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await under_way
     assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
-    assert turns > 0
 
 
 async def test_who_gives_up_does_not_stop_what_a_thread_has_begun() -> None:
