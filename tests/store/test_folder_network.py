@@ -301,6 +301,7 @@ async def test_a_link_put_in_place_of_a_file_is_not_followed(
     file = write(tree / "0001" / "a.txt", b"12345")
     (document,) = (await listing(network, "0001")).documents
     secret = write(tmp_path / "secret.txt", b"54321")
+    os.utime(secret, ns=(1, file.stat().st_mtime_ns))  # of the same size and time: what was listed, as far as it shows
     file.unlink()
     file.symlink_to(secret)
     with pytest.raises(PermanentNetworkError):
