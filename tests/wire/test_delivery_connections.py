@@ -167,6 +167,7 @@ async def resolver(directory: Directory) -> AsyncIterator[SystemResolver]:
 
 async def test_many_who_ask_for_a_name_share_one_lookup(directory: Directory, resolver: SystemResolver) -> None:
     asking = [asyncio.create_task(resolver.resolve("app.example")) for _ in range(100)]
+    await asyncio.sleep(0)  # all of them ask
     asking[0].cancel()
     await asyncio.sleep(0)
     directory.opened.set()
