@@ -30,7 +30,9 @@ METADATA = (
     "100.100.100.200", "168.63.129.16", "169.254.42.42",
 )  # fmt: skip
 
-ipv4 = st.ip_addresses(v=4).map(lambda address: IPv4Address(int(address)))
+ipv4 = st.ip_addresses(v=4).map(lambda address: IPv4Address(int(address))) | st.sampled_from(
+    [IPv4Address(text) for text in METADATA if ":" not in text]  # which chance would hardly ever draw
+)
 
 
 def mapped(address: IPv4Address) -> IPv6Address:
