@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -25,6 +26,7 @@ from chartwire.model.message import (
     ping_message,
     without_patient,
 )
+from chartwire.model.samples import sample_message
 from chartwire.model.webhook import DisabledReason, EventType, MessageType, MessageVersion, PayloadVersion
 
 V2023, V2025 = PayloadVersion.V2023_04, PayloadVersion.V2025_10
@@ -282,10 +284,25 @@ def test_every_message_is_valid_by_the_schema_of_its_version(message: tuple[Payl
 
 @pytest.mark.parametrize("version", get_args(MessageVersion))
 @pytest.mark.parametrize("event_type", get_args(MessageType))
-def test_schemas_are_valid_and_strict(version: PayloadVersion, event_type: EventType) -> None:
+def test_schemas_are_valid_and_strict(version: MessageVersion, event_type: MessageType) -> None:
     schema = load_schema(version, event_type)
     Draft202012Validator.check_schema(schema)
-    assert not Draft202012Validator(schema).is_valid({"meta": {}, "surprise": 1})
+    message = json.loads(sample_message(version, event_type, META.message_id, WHEN, "e1", FHIR_BASE))
+    validator = Draft202012Validator(schema)
+    assert validator.is_valid(message)
+    for part in list(objects_in(message)):
+        part["surprise"] = 1
+        assert not validator.is_valid(message)
+        del part["surprise"]
+
+
+def objects_in(value: Any) -> Iterator[dict[str, Any]]:
+    """The objects of a message at any depth, itself first."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from objects_in(part)
 
 
 def test_the_schemas_tell_the_versions_apart() -> None:
