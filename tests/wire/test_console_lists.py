@@ -251,7 +251,7 @@ async def test_filters_choose(scene: Scene) -> None:
         ("/console/members", {"of": "viewer"}, "m1@clinic", "m2@clinic"),
         ("/console/members", {"text": "m2"}, "m2@clinic", "m1@clinic"),
         ("/console/networks", {"text": "net1"}, "net1", "net2"),
-        ("/console/attempts", {"outcome": "timeout"}, "Timed out", "tbody><tr></"),
+        ("/console/attempts", {"outcome": "timeout"}, "Timed out", "Delivered"),
         ("/console/quarantine", {"network": "net0"}, "net0", "net1"),
         ("/console/quarantine/untaken", {"why": "gone"}, "<code>gone", "<code>too-large"),
         ("/console/documents", {"network": "net0", "patient": "p0"}, "patient p0", "patient p1"),
