@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from fastapi.routing import APIRoute
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select
 from tests.support.console import Visit, add_account, add_member, visiting
-from tests.support.documents import LIMIT, Shelf, a_document, a_held_document, add_patient, chunks
+from tests.support.documents import LIMIT, NOW, Shelf, a_document, a_held_document, add_patient, chunks
 from tests.support.server import Installation, running_installation
 
 from chartwire.api.console.pages import PAGES
 from chartwire.model.member import Permission, Role
-from chartwire.model.webhook import DeliveryFilter
-from chartwire.store import documents, endpoints, quarantine, registry, replays
+from chartwire.model.webhook import DeliveryFilter, Outcome
+from chartwire.store import documents, endpoints, quarantine, registry, replays, schema
+from chartwire.store.vault import Purpose, Vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -217,10 +218,30 @@ async def test_who_may_not_steer_is_shown_no_button(scene: Scene, role: Role) ->
 
 
 async def test_an_auditor_sees_no_answers_and_no_bodies(scene: Scene) -> None:
-    async with visiting(scene.installation, f"{Role.AUDITOR}@own.example") as visit:
-        page = await visit.get(f"/console/events/{scene.own.ids['event_id']}")
-        assert page.status_code == 200
-        assert (await visit.post(f"/console/events/{scene.own.ids['event_id']}/reveal")).status_code == 403
+    event_id = scene.own.ids["event_id"]
+    await scene.installation.database.write(lambda connection: answer(connection, event_id, b"what the app said"))
+    for role, may_look in ((Role.VIEWER, True), (Role.AUDITOR, False)):
+        async with visiting(scene.installation, f"{role}@own.example") as visit:
+            page = await visit.get(f"/console/events/{event_id}")
+            assert (page.status_code, "what the app said" in page.text) == (200, may_look)
+            revealed = await visit.post(f"/console/events/{event_id}/reveal")
+            assert revealed.status_code == (200 if may_look else 403)
+
+
+def answer(connection: Connection, event_id: str, said: bytes) -> None:
+    """An attempt of an event's only delivery."""
+    of_event = select(schema.delivery.c.seq).join(schema.event, schema.event.c.seq == schema.delivery.c.event_seq)
+    values = {
+        "delivery_seq": connection.execute(of_event.where(schema.event.c.id == event_id)).scalar_one(),
+        "number": 1,
+        "started_at": NOW,
+        "duration_ms": 1,
+        "outcome": Outcome.HTTP_ERROR,
+        "http_status": 500,
+        "url": "https://app.example/hook",
+        "answer": Vault(bytes(32)).seal(Purpose.ANSWER, said),
+    }
+    connection.execute(insert(schema.attempt).values(**values))
 
 
 @pytest.mark.parametrize(("method", "path"), [each for each in WALK if "{" in each[1]])
@@ -248,7 +269,7 @@ async def test_what_the_walk_asks_is_answered_to_the_owner(scene: Scene) -> None
     last = ("/delete", "/remove", "/password", "/confirm", "/end")
     async with visiting(scene.installation, f"{Role.OWNER}@third.example") as visit:
         for method, path in sorted(WALK, key=lambda each: (each[0], each[1].endswith(last))):
-            if path.endswith(
+            if method == "POST" and path.endswith(
                 ("/me/password", "/confirm", "/end", "/console/webhooks", "/patients", "/facilities", "/resend")
             ):
                 continue  # these need more than the form of this walk has
