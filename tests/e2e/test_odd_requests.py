@@ -223,10 +223,11 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nothing_is_changed(scene: Scene) -> AsyncIterator[None]:
+async def nothing_is_changed_nor_logged_as_an_error(scene: Scene) -> AsyncIterator[None]:
     before = await scene.everything()
     yield
     assert await scene.everything() == before
+    assert '"level": "error"' not in scene.server.log()
 
 
 def _operations(openapi: dict[str, Any], customer: Customer) -> Iterator[Operation]:
@@ -270,7 +271,7 @@ async def test_a_parameter_given_twice_is_refused_or_searched_for_twice(scene: S
             target = operation.with_query(**{name: f"x&{name}=y"})
             answer = await scene.send(operation.method, target)
             is_search = operation.template.startswith("/oauth/fhir/")
-            assert answer.status == 400 or is_search or name not in target, target
+            assert answer.status == 400 or is_search, target
 
 
 async def test_odd_bodies(scene: Scene) -> None:
@@ -391,8 +392,3 @@ async def test_a_client_that_goes_away_in_the_middle_harms_nobody(scene: Scene) 
         writer.close()
         await writer.wait_closed()
     assert (await scene.send("GET", "/healthz")).status == 200
-
-
-async def test_none_of_it_is_logged_as_an_error(scene: Scene) -> None:
-    await scene.send("POST", "/medical/v1/facility", JSON, b"{")
-    assert '"level": "error"' not in scene.server.log()
