@@ -201,6 +201,12 @@ ELSEWHERE = {
 }
 """Ids that ask for a test of their own."""
 
+LISTS = {
+    *("/medical/v1/facility", "/medical/v1/patient", "/settings/webhook/request", "/oauth/fhir/Subscription"),
+    *("/v1/events", "/v1/webhooks/deliveries", "/v1/webhooks/endpoints", "/v1/webhooks/events", "/v1/webhooks/replays"),
+}
+"""Routes whose answers would hold everybody's, if any did."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -409,12 +415,15 @@ async def test_what_the_walk_asks_is_answered_to_the_owner(scene: Scene) -> None
 
 
 async def test_lists_hold_the_own_alone(scene: Scene, openapi: dict[str, Any]) -> None:
+    answered = set()
     for method, path, operation in operations(openapi):
         has_needs = any(each.get("required") for each in operation.get("parameters", []))
         if method == "GET" and "security" in operation and not has_needs:
             async with scene.session.get(path, headers=key_of(scene.stranger)) as answer:
                 body = await answer.text()
             assert not [each for each in scene.owner.ids if each in body], path
+            answered |= {path} if answer.status == 200 else set()
+    assert answered >= LISTS
 
 
 async def test_the_same_person_is_a_patient_of_each_customer(scene: Scene) -> None:
