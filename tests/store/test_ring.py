@@ -342,13 +342,14 @@ async def test_a_new_url_closes_the_breaker(store: Store) -> None:
 
 async def test_after_five_days_of_failures_the_endpoint_is_disabled_and_the_owner_told_once(store: Store) -> None:
     endpoint = await store.add_endpoint(event_types=["medical.document-download", "webhook.endpoint-disabled"])
-    at = NOW
-    for number in range(8):
+    states: list[str] = []
+    for days in range(8):
+        at = NOW + timedelta(days=days)
         await store.append(endpoint, at=at)
-        for claimed in (await store.claim(at, lease=f"lease-{number}")).deliveries:
+        for claimed in (await store.claim(at, lease=f"lease-{days}")).deliveries:
             await store.settle(claimed, bad(retry_at=None, started_at=at), at)
-        at += timedelta(days=1)
-    assert await store.rows("SELECT state FROM endpoint") == [("disabled",)]
+        states += [state for (state,) in await store.rows("SELECT state FROM endpoint")]
+    assert states == ["enabled"] * 5 + ["disabled"] * 3
     notices = await store.rows("SELECT count(*) FROM event WHERE type = 'webhook.endpoint-disabled'")
     assert notices == [(1,)]
 

@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from chartwire.model.health import (
     FIRST_PROBE_AFTER,
-    HOPELESS_AFTER,
     LONGEST_WAIT,
     OPENS_AFTER,
     Health,
@@ -21,6 +20,7 @@ from chartwire.model.webhook import Outcome
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+FIVE_DAYS = timedelta(days=5)
 ANSWERED = [Outcome.REDIRECT, Outcome.GONE, Outcome.HTTP_ERROR, Outcome.BAD_PONG]
 STRAINS = [
     Outcome.SLOW_DOWN,
@@ -92,13 +92,13 @@ def test_five_days_of_nothing_but_failures_are_hopeless() -> None:
     health = Health()
     for _ in range(OPENS_AFTER):
         health = fail(health, Outcome.HTTP_ERROR)
-    assert not health.is_hopeless(NOW + HOPELESS_AFTER - SECOND)
-    assert health.is_hopeless(NOW + HOPELESS_AFTER)
+    assert not health.is_hopeless(NOW + FIVE_DAYS - SECOND)
+    assert health.is_hopeless(NOW + FIVE_DAYS)
 
 
 def test_one_failure_long_ago_and_silence_since_are_not_hopeless() -> None:
-    health = fail(fail(Health()), at=NOW + HOPELESS_AFTER)
-    assert not health.is_hopeless(NOW + HOPELESS_AFTER)
+    health = fail(fail(Health()), at=NOW + FIVE_DAYS)
+    assert not health.is_hopeless(NOW + FIVE_DAYS)
 
 
 def test_failures_in_a_row_halve_what_is_under_way_down_to_a_first_attempt_and_a_repeat() -> None:
