@@ -15,7 +15,6 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from tests.support.documents import NOW, a_document
 
 from chartwire.formats.fhir_resources import (
-    DATA_SOURCE,
     SearchPage,
     SearchParameter,
     as_identifier,
@@ -88,7 +87,8 @@ def test_the_attachment_says_where_the_bytes_are_and_what_they_are() -> None:
 
 def test_clients_that_look_for_the_contract_s_data_source_find_it() -> None:
     resource = _reference(FULL)
-    expected = [{"url": DATA_SOURCE, "valueCoding": {"system": DATA_SOURCE, "code": "METRIPORT"}}]
+    url = "https://public.metriport.com/fhir/StructureDefinition/data-source.json"
+    expected = [{"url": url, "valueCoding": {"system": url, "code": "METRIPORT"}}]
     assert resource["extension"] == expected
     assert resource["content"][0]["extension"] == expected
 
