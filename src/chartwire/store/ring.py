@@ -26,7 +26,6 @@ from chartwire.model.webhook import EndpointState
 from chartwire.store import schema
 from chartwire.store.bulk import POSTGRESQL, Bulk, Lookup, Row, Statement
 
-_ACCOUNT = schema.account.c
 _ENDPOINT = schema.endpoint.c
 _DELIVERY = schema.delivery.c
 
