@@ -29,6 +29,13 @@ def test_the_default_schedule_is_ten_attempts_over_75_hours() -> None:
     assert 75 <= sum(waits) / 3600 < 76
 
 
+def test_jitter_spreads_what_failed_together_both_ways() -> None:
+    moments = [next_attempt(WAITS, 0.2, 1, NOW, Random(seed), None) for seed in range(100)]
+    waits = [(moment - NOW).total_seconds() for moment in moments if moment is not None]
+    assert min(waits) < 4.2
+    assert max(waits) > 5.8
+
+
 @given(st.integers(1, 2), st.floats(0, 0.5), st.integers())
 def test_jitter_stays_within_its_share(made: int, jitter: float, seed: int) -> None:
     moment = next_attempt(WAITS, jitter, made, NOW, Random(seed), None)
