@@ -1,5 +1,7 @@
 """Sealing under data keys."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +99,13 @@ def test_a_running_vault_takes_up_a_new_key_and_a_pinned_one_keeps_its_own() -> 
     vault.hold([SECOND, FIRST])
     assert (vault.name, pinned.name) == (SECOND.name, FIRST.name)
     assert vault.keys(Purpose.LINK) == [Vault.of([key]).key(Purpose.LINK) for key in (SECOND, FIRST)]
+
+
+def test_a_new_key_does_not_change_the_eldest() -> None:
+    vault = Vault.of([FIRST])
+    eldest = vault.eldest_key(Purpose.TRANSPORT)
+    vault.hold([replace(SECOND, since=1), FIRST])
+    assert vault.eldest_key(Purpose.TRANSPORT) == eldest != vault.key(Purpose.TRANSPORT)
 
 
 def test_a_key_is_not_shown() -> None:
