@@ -44,6 +44,9 @@ def throughput(scale: Scale) -> Iterator[Comparison]:
         Goal("G6", "commit and deliver ÷ the same in memory", "full", "M full", at_least=0.50),
         Goal("", "the parts of a drain alone ÷ R", "parts", "R"),
         Goal("", "drain a durable backlog ÷ its parts alone", "drain", "parts"),
+        Goal("", "the parts of committing and delivering alone ÷ R", "parts full", "R"),
+        Goal("", "the parts of committing and delivering alone ÷ bare aiohttp", "parts full", "A"),
+        Goal("", "commit and deliver ÷ its parts alone", "full", "parts full"),
     )
     for hosts in scale.hosts:
         yield _throughput(scale, hosts, 2048, goals)
@@ -54,6 +57,7 @@ def large(scale: Scale) -> Iterator[Comparison]:
     goals = (
         Goal("", "drain a durable backlog ÷ R", "drain", "R"),
         Goal("G4", "commit and deliver ÷ R", "full", "R", at_least=0.40),
+        Goal("", "the parts of committing and delivering alone ÷ R", "parts full", "R"),
     )
     yield _throughput(scale, max(scale.hosts), 17 * 1024, goals)
 
@@ -65,6 +69,7 @@ def _throughput(scale: Scale, hosts: int, body: int, goals: tuple[Goal, ...]) ->
         sides: dict[str, Take] = {
             "R": partial(take_turn, bare.post_all, bare.bare, them, 2 * scale.count, body, in_flight),
             "parts": partial(take_turn, parts.drain, ground, scale.count),
+            "parts full": partial(take_turn, parts.full, ground, scale.count),
             "drain": partial(take_turn, engine.drain, ground, scale.count),
             "full": partial(take_turn, engine.full, ground, scale.count),
             "A": partial(take_turn, bare.post_all, bare.with_aiohttp, them, scale.count // 2, body, in_flight),
