@@ -222,7 +222,7 @@ class Settings(BaseSettings):
     webhook_ping_timeout_seconds: float = Field(default=2, gt=0, le=30)
     """The deadline of a ping."""
     webhook_concurrency: int = Field(default=512, ge=1)
-    """Attempts in flight at one time in this process."""
+    """Attempts in flight at one time in this process. Each holds its message twice, and up to three open files."""
     webhook_endpoint_concurrency: int = Field(default=16, ge=1)
     """Attempts in flight at one time per endpoint."""
     webhook_retry_seconds: RetrySeconds = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
