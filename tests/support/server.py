@@ -3,9 +3,10 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from chartwire.store.database import Bell, Database
 from chartwire.store.vault import Vault
 from chartwire.telemetry import Metrics
 from chartwire.wiring import build_services
+
+_TICK_SECONDS = 0.1  # uvicorn's
+_POLL_SECONDS = 0.001
 
 
 class MovableClock:
@@ -46,17 +50,39 @@ class MovableClock:
         self._shift += timedelta(**by)
 
 
-class _StartedServer(uvicorn.Server):
-    """Tells when it serves."""
+class _PromptServer(uvicorn.Server):
+    """Tells when it serves, and stops at once: uvicorn's own sleeps between looks at whether it is to cost a test that
+    takes a hundredth of a second a fifth of one."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.leaving = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Do what is done now and then until told to leave."""
+        ticks = count()
+        while not self.leaving.is_set():
+            await self.on_tick(next(ticks))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self.leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connections, and wait until those that are open have answered."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 @asynccontextmanager
@@ -65,14 +91,14 @@ async def running_app(make: Callable[[str], FastAPI]) -> AsyncIterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(make(base_url), access_log=False, log_config=None, lifespan="off", server_header=False)
-        server = _StartedServer(config)
+        server = _PromptServer(config)
         # `serve` would take over the signals of pytest.
         serving = asyncio.create_task(server._serve([listener]))
         await server.ready.wait()
         try:
             yield base_url
         finally:
-            server.should_exit = True
+            server.leaving.set()
             await serving
 
 
