@@ -89,6 +89,9 @@ class _PromptServer(uvicorn.Server):
 async def running_app(make: Callable[[str], FastAPI]) -> AsyncIterator[str]:
     """Serve the application that `make` builds for the base URL it is given; gives that URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # What it accepts is as it is. asyncio sees to it only where a socket says that it is of TCP, as this does not,
+        # and the body of an answer would wait 40 ms for its head to be acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(make(base_url), access_log=False, log_config=None, lifespan="off", server_header=False)
         server = _PromptServer(config)
